@@ -1,0 +1,18 @@
+//! What pyro does, without any face: environments, machines, workspaces.
+//!
+//! The rooms, and who may use whom: [`workspace`] (the operations) uses [`supervisor`] (a machine brought to life and
+//! talked to), [`environment`] (root filesystems) and [`store`] (what is on disk); `supervisor` uses [`machine`] (one
+//! microVM) and `store`; `environment` uses `store`; `machine` and `store` use nothing of ours.
+//!
+//! Deliberately absent: command-line flags, printing, environment variables, `$HOME`. A face passes [`Settings`] in and
+//! gets values, errors and [`progress`] back.
+
+pub mod environment;
+pub mod machine;
+pub mod progress;
+pub mod settings;
+pub mod store;
+pub mod supervisor;
+pub mod workspace;
+
+pub use settings::Settings;

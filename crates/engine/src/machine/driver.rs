@@ -1,0 +1,90 @@
+//! The seam a hypervisor stands behind.
+
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::spec::MachineSpec;
+
+/// A future of a seam method.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Starts machines.
+pub trait Driver: Send + Sync {
+    /// Starts a machine. When this answers, its hypervisor runs (and, for a restore, the guest goes on).
+    /// Whatever fails leaves nothing behind.
+    fn launch(&self, spec: MachineSpec) -> Later<'_, Result<Box<dyn Machine>, LaunchError>>;
+}
+
+/// A machine that was launched. Dropping it kills it.
+pub trait Machine: Send {
+    /// The stream to the agent's port. Given out once.
+    fn take_guest_channel(&mut self) -> Option<tokio::net::UnixStream>;
+
+    /// Waits until the hypervisor is gone. May be called again.
+    fn wait(&mut self) -> Later<'_, MachineExit>;
+
+    /// Waits up to `grace` for the guest to power off by itself, then kills. Afterwards nothing of the machine is left.
+    fn stop(self: Box<Self>, grace: Duration) -> Later<'static, MachineExit>;
+
+    /// Pauses the guest, writes its device state to `device_state`, and ends the machine; its memory stays in the
+    /// file of [`super::Memory::Shared`].
+    fn save(self: Box<Self>, device_state: OwnedFd) -> Later<'static, Result<(), SaveError>>;
+
+    /// The last lines of the guest's console, cleaned for a terminal.
+    fn console_tail(&self, lines: usize) -> String;
+
+    /// Process id of the hypervisor, for people and measurements only.
+    fn process_id(&self) -> u32;
+}
+
+/// How a hypervisor ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineExit {
+    /// Exit code, or negative signal number.
+    pub status: i32,
+    /// What the hypervisor itself printed, bounded and cleaned for a terminal.
+    pub stderr_tail: String,
+}
+
+/// Why a machine was not launched.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The hypervisor's program is not there.
+    #[error("{program} is not installed")]
+    ProgramNotFound {
+        /// What was looked for.
+        program: String,
+    },
+    /// A host resource could not be made.
+    #[error("cannot {what}")]
+    Host {
+        /// What was being done.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The hypervisor ended, or refused a command, before the guest ran.
+    #[error("the hypervisor refused the machine: {reason}")]
+    Refused {
+        /// Its own words, cleaned.
+        reason: String,
+    },
+    /// The accelerator that was asked for does not work here.
+    #[error("{accelerator} cannot be used: {reason}")]
+    AcceleratorUnusable {
+        /// `kvm` or `tcg`.
+        accelerator: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a machine's state was not saved. The machine is gone all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot save the machine's state: {reason}")]
+pub struct SaveError {
+    /// The hypervisor's words, cleaned.
+    pub reason: String,
+}

@@ -1,0 +1,10 @@
+//! One microVM: what it is made of, who runs it, how it ends. Knows no workspace, no environment and no wire message.
+//!
+//! [`spec`] says what a machine is, [`driver`] is the seam a hypervisor stands behind, [`drivers`] holds the
+//! hypervisors, [`process`] and [`jail`] start and lock down their processes, [`accelerator`] decides between KVM and emulation.
+
+pub mod driver;
+pub mod spec;
+
+pub use driver::{Driver, LaunchError, Machine, MachineExit};
+pub use spec::{Accelerator, AcceleratorChoice, Disk, DiskFormat, DiskLayer, MachineSpec, Memory, Start};

@@ -1,0 +1,95 @@
+//! What a machine is made of. All files are handed over open: a machine names no path of the host.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Who executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Accelerator {
+    /// The host's processor, through `/dev/kvm`.
+    Kvm,
+    /// QEMU's software emulation.
+    Tcg,
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AcceleratorChoice {
+    /// KVM if a real boot under it works, emulation otherwise.
+    #[default]
+    Auto,
+    /// KVM or an error.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// A machine to launch.
+#[derive(Debug)]
+pub struct MachineSpec {
+    /// Virtual processors, 1 or more.
+    pub vcpu_count: u32,
+    /// Guest memory in MiB.
+    pub mem_mib: u32,
+    /// How to run it.
+    pub accelerator: Accelerator,
+    /// bzImage or vmlinux.
+    pub kernel: PathBuf,
+    /// Initial RAM filesystem.
+    pub initramfs: PathBuf,
+    /// Disks, in order; part of the device set that a saved state depends on.
+    pub disks: Vec<Disk>,
+    /// What backs the guest's memory.
+    pub memory: Memory,
+    /// Boot, or go on from a saved state.
+    pub start: Start,
+}
+
+/// One virtio-blk disk.
+#[derive(Debug)]
+pub struct Disk {
+    /// The serial the guest finds it by; at most 20 bytes of `[a-z0-9-]`.
+    pub serial: String,
+    /// Layers from the bottom to the top; only the top one is written to. At least one.
+    pub layers: Vec<DiskLayer>,
+    /// Whether the guest may only read.
+    pub read_only: bool,
+}
+
+/// One file of a disk.
+#[derive(Debug)]
+pub struct DiskLayer {
+    /// The open file.
+    pub file: OwnedFd,
+    /// Its format.
+    pub format: DiskFormat,
+}
+
+/// Format of a disk file. Always stated, never guessed from (hostile) content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// The bytes themselves.
+    Raw,
+    /// QEMU's copy-on-write format.
+    Qcow2,
+}
+
+/// What backs the guest's memory.
+#[derive(Debug)]
+pub enum Memory {
+    /// Anonymous memory of the hypervisor.
+    Anonymous,
+    /// A file of exactly the memory's size, written through: for saving a template.
+    Shared(OwnedFd),
+    /// A file of exactly the memory's size, copied on write: for restoring a template.
+    Private(OwnedFd),
+}
+
+/// How a machine starts.
+#[derive(Debug)]
+pub enum Start {
+    /// From the kernel's first instruction.
+    Boot,
+    /// From the device state in this file; memory must be [`Memory::Private`] of the same template.
+    Restore(OwnedFd),
+}

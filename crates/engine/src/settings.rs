@@ -1,0 +1,61 @@
+//! Everything the engine can be told from outside. Filled in by the face; the engine itself reads no environment.
+
+use std::path::PathBuf;
+
+use crate::machine::AcceleratorChoice;
+
+/// The engine's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Downloads, environments, kernels, templates: all can be made again.
+    pub cache_dir: PathBuf,
+    /// Workspaces: what is here exists nowhere else.
+    pub state_dir: PathBuf,
+    /// How machines are run.
+    pub accelerator: AcceleratorChoice,
+    /// The QEMU program: a name to look up in [`Settings::path_dirs`], or an absolute path.
+    pub qemu_program: PathBuf,
+    /// Directories to look programs up in (`PATH`).
+    pub path_dirs: Vec<PathBuf>,
+    /// Another guest kernel than Debian's.
+    pub kernel: Option<CustomKernel>,
+    /// Where Debian packages come from.
+    pub debian: DebianArchive,
+    /// Proxies for downloads.
+    pub proxy: ProxySettings,
+    /// The guest agent's program, a static x86_64 ELF file. It goes into the initramfs.
+    pub agent: &'static [u8],
+    /// Version of pyro, for manifests.
+    pub pyro_version: &'static str,
+}
+
+/// A guest kernel given by the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomKernel {
+    /// A bzImage or an uncompressed vmlinux.
+    pub image: PathBuf,
+    /// Directory with `modules.dep` and the modules, as under `/lib/modules/<release>`; `None` when the drivers are built in.
+    pub modules_dir: Option<PathBuf>,
+}
+
+/// Where Debian packages come from, and whom to trust.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DebianArchive {
+    /// Base URL of the main archive, without a slash at its end.
+    pub mirror_url: String,
+    /// Base URL of the security archive, without a slash at its end.
+    pub security_url: String,
+    /// An OpenPGP keyring (binary or armored) that replaces Debian's own keys, for a private archive.
+    pub keyring_path: Option<PathBuf>,
+}
+
+/// Proxies, as in `http_proxy`, `https_proxy` and `no_proxy`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// URL of the proxy for `http://`.
+    pub http: Option<String>,
+    /// URL of the proxy for `https://`.
+    pub https: Option<String>,
+    /// Comma-separated hosts and domains reached directly.
+    pub no_proxy: Option<String>,
+}

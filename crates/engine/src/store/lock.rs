@@ -1,0 +1,96 @@
+//! Advisory locks between pyro processes, on files that stay. The kernel drops a lock with its process, however that ends.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// A held lock; dropping it gives it up.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Why a lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process holds it.
+    #[error("{} is held by process {holder}", path.display())]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// Process id of the holder, as it wrote it; for people only.
+        holder: String,
+    },
+    /// The lock file cannot be opened or locked.
+    #[error("cannot lock {}", path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Lock {
+    /// Takes the lock if it is free.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if it is not.
+    pub fn try_take(path: &Path) -> Result<Self, LockError> {
+        Self::take_with(path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Takes the lock, blocking the thread until it is free.
+    ///
+    /// # Errors
+    /// Only [`LockError::Io`].
+    pub fn wait(path: &Path) -> Result<Self, LockError> {
+        Self::take_with(path, FlockOperation::LockExclusive)
+    }
+
+    fn take_with(path: &Path, operation: FlockOperation) -> Result<Self, LockError> {
+        let io_error = |source| LockError::Io { path: path.to_owned(), source };
+        if let Some(parent) = path.parent() {
+            super::home::create_private_dir(parent).map_err(io_error)?;
+        }
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io_error)?;
+        loop {
+            match flock(&file, operation) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let mut holder = String::new();
+                    file.read_to_string(&mut holder).map_err(io_error)?;
+                    return Err(LockError::Held { path: path.to_owned(), holder: holder.trim().to_owned() });
+                }
+                Err(errno) => return Err(io_error(errno.into())),
+            }
+        }
+        // Who holds it is a courtesy to people; the lock itself is the kernel's.
+        file.set_len(0).and_then(|()| file.rewind()).map_err(io_error)?;
+        writeln!(file, "{}", std::process::id()).map_err(io_error)?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lock, LockError};
+
+    #[test]
+    fn a_second_holder_is_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("locks/a.lock");
+        let first = Lock::try_take(&path).unwrap();
+        let Err(LockError::Held { holder, .. }) = Lock::try_take(&path) else { panic!("taken twice") };
+        assert_eq!(holder, std::process::id().to_string());
+        drop(first);
+        Lock::try_take(&path).unwrap();
+    }
+}

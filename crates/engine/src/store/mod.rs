@@ -1,0 +1,6 @@
+//! What pyro keeps on disk: where ([`home`]), how it is written so that a kill at any point loses nothing
+//! ([`atomic`]), and who may touch it now ([`lock`]). Knows nothing of what the files mean.
+
+pub mod atomic;
+pub mod home;
+pub mod lock;

@@ -1,0 +1,1 @@
+//! A machine brought to life and talked to: its boot phases and the link to the agent in it.

@@ -1,0 +1,1 @@
+//! The operations a face can ask for; one file per noun.

@@ -1,0 +1,2 @@
+//! The pyro guest agent.
+fn main() {}

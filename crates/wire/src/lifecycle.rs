@@ -1,0 +1,57 @@
+//! The life of a guest from the agent's start to its shutdown: prepare, set up, quiesce.
+//!
+//! `Prepare` does what every machine of one environment has in common and nothing of a workspace: it is done before a
+//! template is saved. `SetUp` makes the machine one of a kind: it is done after a boot and after every restore.
+
+use serde::{Deserialize, Serialize};
+
+/// Mounts what all machines of one environment share, read-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// The disk (by virtio serial) that holds the environment's ext4 root filesystem.
+    pub environment_disk: String,
+    /// The disk that holds the kernel's modules as an ext4 image with `<release>/…` at its top; mounted read-only at
+    /// `/usr/lib/modules` of the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modules_disk: Option<String>,
+    /// What the root is made of.
+    pub root: RootKind,
+    /// Absolute paths in the environment whose files are read into the page cache; missing ones are passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warm_paths: Vec<String>,
+}
+
+/// How the guest's root filesystem comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootKind {
+    /// The environment read-only below, the workspace disk above it. What every machine of a user has.
+    Overlay,
+    /// The environment's disk itself, writable. Only for building an environment.
+    Writable,
+}
+
+/// Makes the machine one of a kind, and ready for commands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetUp {
+    /// The disk that holds the workspace's ext4 filesystem, the upper layer; required for [`RootKind::Overlay`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_disk: Option<String>,
+    /// Host name of the guest, also written to `/etc/hostname` and `/etc/hosts`.
+    pub hostname: String,
+    /// 32 lower-case hex digits for `/etc/machine-id`.
+    pub machine_id: String,
+    /// Wall clock of the host, nanoseconds since 1970-01-01 UTC.
+    pub clock_unix_ns: u64,
+    /// 32 to 512 bytes from the host's random generator, credited to and mixed into the kernel's, which is reseeded at once.
+    pub entropy: Vec<u8>,
+}
+
+/// What the agent says once commands may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// `uname -r`.
+    pub kernel_release: String,
+    /// Milliseconds since the kernel started, by the guest's own clock.
+    pub uptime_ms: u64,
+}
