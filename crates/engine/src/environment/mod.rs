@@ -3,6 +3,8 @@
 //! The last step of making one, `dpkg --configure`, needs a machine. This room knows no machines, so it asks a
 //! [`Finisher`], which the `workspace` room implements.
 
+pub mod package;
+
 use std::path::PathBuf;
 use std::pin::Pin;
 
