@@ -1,1 +1,4 @@
 //! A machine brought to life and talked to: its boot phases and the link to the agent in it.
+
+pub mod boot;
+pub mod guest_link;
