@@ -47,6 +47,31 @@ pub struct DebianArchive {
     pub security_url: String,
     /// An OpenPGP keyring (binary or armored) that replaces Debian's own keys, for a private archive.
     pub keyring_path: Option<PathBuf>,
+    /// Which suites of a release are used. All named here must be there: a mirror cannot hide its updates.
+    pub suites: Vec<DebianSuite>,
+}
+
+impl Default for DebianArchive {
+    /// Debian's public mirror. Plain HTTP, as in Debian's own `sources.list`: what is fetched is proven by signature and hash.
+    fn default() -> Self {
+        Self {
+            mirror_url: "http://deb.debian.org/debian".to_owned(),
+            security_url: "http://deb.debian.org/debian-security".to_owned(),
+            keyring_path: None,
+            suites: vec![DebianSuite::Release, DebianSuite::Updates, DebianSuite::Security],
+        }
+    }
+}
+
+/// A suite of a Debian release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DebianSuite {
+    /// The release itself, such as `bookworm`, in the main archive.
+    Release,
+    /// Its updates between point releases, such as `bookworm-updates`, in the main archive.
+    Updates,
+    /// Its security updates, such as `bookworm-security`, in the security archive.
+    Security,
 }
 
 /// Proxies, as in `http_proxy`, `https_proxy` and `no_proxy`.
