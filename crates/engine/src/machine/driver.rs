@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::spec::MachineSpec;
+use super::spec::{Accelerator, MachineSpec};
 
 /// A future of a seam method.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -14,6 +14,13 @@ pub trait Driver: Send + Sync {
     /// Starts a machine. When this answers, its hypervisor runs (and, for a restore, the guest goes on).
     /// Whatever fails leaves nothing behind.
     fn launch(&self, spec: MachineSpec) -> Later<'_, Result<Box<dyn Machine>, LaunchError>>;
+
+    /// One line with everything about the hypervisor that a saved state depends on: program (path, size and mtime stand
+    /// for its version), machine type, CPU model, host CPU under KVM. Asked for at every warm start, so it starts no process.
+    ///
+    /// # Errors
+    /// [`LaunchError::ProgramNotFound`].
+    fn fingerprint(&self, accelerator: Accelerator) -> Result<String, LaunchError>;
 }
 
 /// A machine that was launched. Dropping it kills it.

@@ -4,3 +4,4 @@
 pub mod atomic;
 pub mod home;
 pub mod lock;
+pub mod sparse;

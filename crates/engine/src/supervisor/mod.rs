@@ -2,3 +2,4 @@
 
 pub mod boot;
 pub mod guest_link;
+pub mod plan;
