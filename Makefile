@@ -1,0 +1,29 @@
+# The front door: `make` lists what can be asked. The work itself is in scripts/ and in `cargo xtask`.
+
+.DEFAULT_GOAL := help
+.PHONY: help try test check bench test-kvm clean
+
+help: ## List these commands
+	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+try: ## Install QEMU if missing, build, and run `git --version` inside a guest
+	@scripts/try.sh
+
+test: ## Run all tests, those on real guests included, and say how many guests were booted
+	@scripts/install-qemu.sh
+	@cargo xtask test
+
+check: ## Everything that continuous integration checks: format, lints, docs, tidy, all tests
+	@scripts/install-qemu.sh
+	@cargo xtask ci
+
+bench: ## Print the benchmark table (make bench ARGS='--json', ARGS='warm-true cold-true')
+	@scripts/install-qemu.sh
+	@cargo xtask bench -- $(ARGS)
+
+test-kvm: ## Boot an emulated host with a real /dev/kvm and run pyro under KVM in it
+	@scripts/install-qemu.sh
+	@cargo xtask test-kvm
+
+clean: ## Remove what was built here (environments stay: `pyro env prune --all` removes those)
+	cargo clean

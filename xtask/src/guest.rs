@@ -1,0 +1,44 @@
+//! The guest agent: that it builds as one static file, and that it stays small.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::shell::{self, command, target_dir};
+
+/// It goes into every initramfs and is read by every boot.
+const SIZE_BYTES_MAX: u64 = 3 * 1024 * 1024;
+
+/// Builds and checks it.
+pub(crate) fn run() -> Result<()> {
+    let dir = target_dir().join("guest");
+    let mut build = command("cargo build --locked --release --package pyro-guest --target x86_64-unknown-linux-gnu");
+    shell::run(build.arg("--target-dir").arg(&dir).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    check(&dir.join("x86_64-unknown-linux-gnu/release/pyro-guest"))
+}
+
+fn check(program: &Path) -> Result<()> {
+    let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    ensure!(!asks_for_an_interpreter(&bytes)?, "{} is linked dynamically", program.display());
+    let size_bytes = bytes.len() as u64;
+    ensure!(size_bytes <= SIZE_BYTES_MAX, "the guest agent has {size_bytes} bytes, its budget is {SIZE_BYTES_MAX}");
+    println!("guest agent: static, {} KiB of {} KiB", size_bytes / 1024, SIZE_BYTES_MAX / 1024);
+    Ok(())
+}
+
+/// Whether a 64-bit ELF file names a dynamic linker (a `PT_INTERP` program header).
+fn asks_for_an_interpreter(elf: &[u8]) -> Result<bool> {
+    const PT_INTERP: u32 = 3;
+    ensure!(elf.starts_with(b"\x7fELF\x02\x01"), "no 64-bit little-endian ELF file");
+    let number = |offset: usize, length: usize| -> Result<usize> {
+        let bytes = elf.get(offset..offset + length).context("the ELF file is cut short")?;
+        Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | usize::from(*byte)))
+    };
+    let (table, entry_size, entries) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    for entry in 0..entries {
+        if number(table + entry * entry_size, 4)? == PT_INTERP as usize {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
