@@ -6,5 +6,5 @@
 pub mod driver;
 pub mod spec;
 
-pub use driver::{Driver, LaunchError, Machine, MachineExit};
+pub use driver::{Driver, LaunchError, Machine, MachineExit, SaveError};
 pub use spec::{Accelerator, AcceleratorChoice, Disk, DiskFormat, DiskLayer, MachineSpec, Memory, Start};

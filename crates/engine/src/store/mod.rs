@@ -2,6 +2,7 @@
 //! ([`atomic`]), and who may touch it now ([`lock`]). Knows nothing of what the files mean.
 
 pub mod atomic;
+pub mod hex;
 pub mod home;
 pub mod lock;
 pub mod sparse;

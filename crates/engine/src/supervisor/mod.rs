@@ -3,3 +3,5 @@
 pub mod boot;
 pub mod guest_link;
 pub mod plan;
+pub mod start;
+pub mod template;

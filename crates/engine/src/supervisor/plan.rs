@@ -12,6 +12,7 @@ use pyro_wire::lifecycle::{Prepare, RootKind, SetUp};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::machine::{Accelerator, Disk, DiskFormat, DiskLayer, MachineSpec, Memory, Start};
+use crate::store::hex;
 
 /// Raised when the order or kind of a machine's devices changes; part of every template's key.
 pub(super) const DEVICE_SET: u32 = 1;
@@ -60,6 +61,8 @@ pub struct MachinePlan {
     pub vcpu_count: u32,
     /// Guest memory in MiB.
     pub mem_mib: u32,
+    /// Size of the workspace disk in GiB.
+    pub disk_gib: u32,
     /// How to run it.
     pub accelerator: Accelerator,
     /// How its root comes about.
@@ -105,7 +108,7 @@ impl MachinePlan {
         Ok(SetUp {
             workspace_disk: (self.root == RootKind::Overlay).then(|| WORKSPACE_SERIAL.to_owned()),
             hostname: hostname.to_owned(),
-            machine_id: random_hex(16)?,
+            machine_id: hex::encode(&random_bytes(16)?),
             clock_unix_ns: u64::try_from(since_epoch.as_nanos()).map_err(io::Error::other)?,
             entropy: random_bytes(ENTROPY_BYTES)?,
         })
@@ -122,19 +125,11 @@ impl MachinePlan {
     }
 }
 
-/// Lower-case hex of `count` random bytes of the host.
+/// Random bytes of the host.
 ///
 /// # Errors
 /// The host has no randomness.
-pub fn random_hex(count: usize) -> io::Result<String> {
-    use std::fmt::Write as _;
-    Ok(random_bytes(count)?.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("a string takes all that is written");
-        hex
-    }))
-}
-
-fn random_bytes(count: usize) -> io::Result<Vec<u8>> {
+pub fn random_bytes(count: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; count];
     // Requests of up to 256 bytes are never cut short.
     let got = getrandom(&mut bytes, GetRandomFlags::empty())?;

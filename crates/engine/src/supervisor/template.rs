@@ -1,0 +1,285 @@
+//! Templates: machines that were booted and prepared once, saved, and from then on restored in a fraction of a boot.
+//!
+//! ```text
+//! templates/<key>/memory          the guest's RAM, sparse; restored machines map it privately
+//! templates/<key>/state           the devices' state
+//! templates/<key>/template.json   what the two were made from, and how to recognise them
+//! ```
+//!
+//! The key is a hash of everything the saved state depends on, so a template never needs to be updated: when anything
+//! changes, another key is asked for. A template is made in the staging directory and renamed into place whole; it is
+//! checked each time it is used, and one that does not look exactly as it was left is discarded. No secret and nothing of a
+//! user is ever in one: it is saved before the workspace disk is mounted and before the guest has an identity.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::plan::{DEVICE_SET, MachinePlan};
+use crate::machine::Accelerator;
+use crate::store::home::{Home, create_private_dir};
+use crate::store::lock::{Lock, LockError};
+use crate::store::{atomic, hex};
+
+const MEMORY_FILE: &str = "memory";
+const STATE_FILE: &str = "state";
+const RECORD_FILE: &str = "template.json";
+
+/// Most bytes a device state may have; they are about 400 KB.
+const STATE_BYTES_MAX: u64 = 64 << 20;
+
+/// Names a template by everything it depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateKey {
+    facts: TemplateFacts,
+    name: String,
+}
+
+/// Everything a saved state depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TemplateFacts {
+    environment: String,
+    kernel: String,
+    vcpu_count: u32,
+    mem_mib: u32,
+    accelerator: String,
+    hypervisor: String,
+    device_set: u32,
+    disk_gib: u32,
+    prepare: String,
+}
+
+/// `template.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TemplateRecord {
+    format: u32,
+    facts: TemplateFacts,
+    memory: FileMark,
+    state_sha256: String,
+    state_bytes: u64,
+}
+
+/// How a file that is too big to hash at each use is recognised. The change time moves with every write and cannot be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileMark {
+    inode: u64,
+    bytes: u64,
+    changed_ns: i128,
+}
+
+const RECORD_FORMAT: u32 = 1;
+
+/// A template, opened: it stays usable when it is removed meanwhile.
+#[derive(Debug)]
+pub struct OpenTemplate {
+    /// The guest's RAM.
+    pub memory: OwnedFd,
+    /// The devices' state.
+    pub state: OwnedFd,
+}
+
+/// A template in the making. Dropping it removes what there is of it.
+#[derive(Debug)]
+pub struct TemplateDraft {
+    key: TemplateKey,
+    dir: PathBuf,
+    target: PathBuf,
+    _lock: Lock,
+}
+
+impl TemplateKey {
+    /// The key of a plan on a hypervisor of this fingerprint.
+    #[must_use]
+    pub fn new(plan: &MachinePlan, hypervisor: String) -> Self {
+        let facts = TemplateFacts {
+            environment: plan.environment_digest.clone(),
+            kernel: plan.kernel_digest.clone(),
+            vcpu_count: plan.vcpu_count,
+            mem_mib: plan.mem_mib,
+            accelerator: match plan.accelerator {
+                Accelerator::Kvm => "kvm".to_owned(),
+                Accelerator::Tcg => "tcg".to_owned(),
+            },
+            hypervisor,
+            device_set: DEVICE_SET,
+            disk_gib: plan.disk_gib,
+            prepare: serde_json::to_string(&plan.prepare()).expect("strings and flags serialise"),
+        };
+        let json = serde_json::to_vec(&facts).expect("strings and numbers serialise");
+        let mut name = hex::encode(&Sha256::digest(json));
+        name.truncate(32);
+        Self { facts, name }
+    }
+
+    /// The template's directory name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The environment the template was made from.
+    #[must_use]
+    pub fn environment_digest(&self) -> &str {
+        &self.facts.environment
+    }
+}
+
+/// Opens the template of `key`, if there is one and it is as it was left. One that is not is removed.
+#[must_use]
+pub fn open(home: &Home, key: &TemplateKey) -> Option<OpenTemplate> {
+    let dir = home.templates_dir().join(&key.name);
+    match open_checked(&dir, key) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound || dir.exists() {
+                discard(home, key);
+            }
+            None
+        }
+    }
+}
+
+/// Removes the template of `key`. Machines that were restored from it go on.
+pub fn discard(home: &Home, key: &TemplateKey) {
+    // What cannot be removed now is found torn, and discarded, by the next use.
+    drop(std::fs::remove_dir_all(home.templates_dir().join(&key.name)));
+}
+
+/// The environments that templates exist for, with each template's directory: for pruning.
+///
+/// # Errors
+/// The templates' directory cannot be read.
+pub fn list(home: &Home) -> io::Result<Vec<(PathBuf, Option<String>)>> {
+    let entries = match std::fs::read_dir(home.templates_dir()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    entries
+        .map(|entry| {
+            let dir = entry?.path();
+            let environment = read_record(&dir).ok().map(|record| record.facts.environment);
+            Ok((dir, environment))
+        })
+        .collect()
+}
+
+impl TemplateDraft {
+    /// Begins a template, waiting for anyone who is making the same one. Blocks the thread.
+    ///
+    /// # Errors
+    /// The lock or the directory cannot be made.
+    pub fn begin(home: &Home, key: TemplateKey) -> Result<Self, LockError> {
+        let lock_path = home.locks_dir().join(format!("template-{}.lock", key.name));
+        let lock = Lock::wait(&lock_path)?;
+        // Only the holder of the lock uses this name, so what lies there is left from one that was killed.
+        let dir = home.staging_dir().join(format!("template-{}", key.name));
+        let io_error = |source| LockError::Io { path: dir.clone(), source };
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
+            _ => {}
+        }
+        create_private_dir(&dir).map_err(io_error)?;
+        let target = home.templates_dir().join(&key.name);
+        Ok(Self { key, dir, target, _lock: lock })
+    }
+
+    /// Creates the file for the guest's RAM, of its full size, sparse.
+    ///
+    /// # Errors
+    /// As the system calls.
+    pub fn create_memory(&self) -> io::Result<OwnedFd> {
+        let file = File::options().read(true).write(true).create_new(true).open(self.dir.join(MEMORY_FILE))?;
+        file.set_len(u64::from(self.key.facts.mem_mib) << 20)?;
+        Ok(file.into())
+    }
+
+    /// Creates the file for the devices' state.
+    ///
+    /// # Errors
+    /// As the system calls.
+    pub fn create_state(&self) -> io::Result<OwnedFd> {
+        Ok(File::options().read(true).write(true).create_new(true).open(self.dir.join(STATE_FILE))?.into())
+    }
+
+    /// Seals both files and moves the template into place.
+    ///
+    /// # Errors
+    /// As the system calls; nothing is in place then.
+    pub fn finish(self) -> io::Result<()> {
+        let memory_path = self.dir.join(MEMORY_FILE);
+        let memory = File::open(&memory_path)?;
+        memory.sync_all()?;
+        let state_path = self.dir.join(STATE_FILE);
+        File::open(&state_path)?.sync_all()?;
+        let state = std::fs::read(&state_path)?;
+        let record = TemplateRecord {
+            format: RECORD_FORMAT,
+            facts: self.key.facts.clone(),
+            memory: mark(&memory)?,
+            state_sha256: hex::encode(&Sha256::digest(&state)),
+            state_bytes: state.len() as u64,
+        };
+        let json = serde_json::to_vec_pretty(&record).map_err(io::Error::other)?;
+        atomic::write(&self.dir.join(RECORD_FILE), &json)?;
+        if let Some(parent) = self.target.parent() {
+            create_private_dir(parent)?;
+        }
+        match std::fs::remove_dir_all(&self.target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::rename(&self.dir, &self.target)?;
+        atomic::sync_parent(&self.target)
+    }
+}
+
+impl Drop for TemplateDraft {
+    fn drop(&mut self) {
+        // After `finish` there is nothing left; whatever else is left is removed by the next draft of this key.
+        drop(std::fs::remove_dir_all(&self.dir));
+    }
+}
+
+fn open_checked(dir: &Path, key: &TemplateKey) -> io::Result<OpenTemplate> {
+    let torn = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let record = read_record(dir)?;
+    if record.format != RECORD_FORMAT || record.facts != key.facts {
+        return Err(torn("the template was made from something else"));
+    }
+    // Opened for writing because some hypervisors map privately only what they could write; nothing is written.
+    let memory = File::options().read(true).write(true).open(dir.join(MEMORY_FILE))?;
+    if mark(&memory)? != record.memory {
+        return Err(torn("the template's memory is not as it was left"));
+    }
+    let state_path = dir.join(STATE_FILE);
+    let state = File::open(&state_path)?;
+    if record.state_bytes > STATE_BYTES_MAX || state.metadata()?.len() != record.state_bytes {
+        return Err(torn("the template's device state has another size"));
+    }
+    if hex::encode(&Sha256::digest(std::fs::read(&state_path)?)) != record.state_sha256 {
+        return Err(torn("the template's device state is not as it was left"));
+    }
+    Ok(OpenTemplate { memory: memory.into(), state: state.into() })
+}
+
+fn read_record(dir: &Path) -> io::Result<TemplateRecord> {
+    serde_json::from_slice(&std::fs::read(dir.join(RECORD_FILE))?).map_err(io::Error::from)
+}
+
+fn mark(file: &File) -> io::Result<FileMark> {
+    let meta = file.metadata()?;
+    Ok(FileMark {
+        inode: meta.ino(),
+        bytes: meta.len(),
+        changed_ns: i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()),
+    })
+}
