@@ -1,1 +1,29 @@
-//! Black-box tests of the pyro binary on real microVMs.
+//! Black-box tests of the pyro binary on real microVMs: what the tests in `tests/` share.
+//!
+//! [`Home`] is a user of one test: own state, configuration and temporary files, and either the machine's shared cache
+//! of environments or an empty one. [`Pyro`] is one call of the program, [`Outcome`] what came of it, [`Running`] the time
+//! between, [`Terminal`] the same on a terminal. [`leftovers`] finds what a call left behind.
+//!
+//! Deliberately absent: any crate of pyro. What is tested is the program as a user has it, from `PYRO_BIN` or the
+//! release build. `PYRO_KEEP=1` keeps the homes for a look, `PYRO_TEST_CACHE` names another shared cache.
+
+mod guests;
+mod home;
+pub mod leftovers;
+mod outcome;
+mod pyro;
+mod running;
+mod surroundings;
+mod terminal;
+
+pub use home::Home;
+pub use outcome::Outcome;
+pub use pyro::Pyro;
+pub use running::Running;
+pub use terminal::Terminal;
+
+/// The environment most tests run in.
+pub const DEBIAN: &str = "debian:12";
+
+/// The same with compilers.
+pub const DEBIAN_BUILD: &str = "debian:12-build";
