@@ -4,6 +4,7 @@
 //! [`Finisher`], which the `workspace` room implements.
 
 pub mod package;
+pub mod sources;
 
 use std::path::PathBuf;
 use std::pin::Pin;

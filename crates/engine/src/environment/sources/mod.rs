@@ -1,0 +1,3 @@
+//! Where the contents of environments come from. One folder or file a source.
+
+pub mod debian;
