@@ -1,0 +1,200 @@
+//! The verb table: everything a person can ask. A verb is one file: its arguments, its help, its handler.
+
+mod completions;
+#[cfg(test)]
+mod reference;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use pyro_engine::Settings;
+
+use crate::failure::{EXIT_PYRO_FAILED, EXIT_REFUSED, Failure, Kind, Telling};
+use crate::progress::{Painter, ProgressChoice, Wishes};
+use crate::terminal::ColorChoice;
+
+const ZERO_TO_HERO: &str = "\
+From zero to a command in a microVM:
+  pyro doctor                               is this machine ready?
+  pyro env list                             what can be run
+  pyro env pull debian:12                   fetch it, once
+  pyro run debian:12 -- git --version       run a command in a machine of its own";
+
+/// Disposable microVM workspaces for coding agents
+#[derive(Debug, Parser)]
+#[command(name = "pyro", version, after_help = ZERO_TO_HERO, subcommand_required = true, arg_required_else_help = true)]
+#[command(propagate_version = false, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    globals: Globals,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Print a script that completes pyro's words in your shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Flags that every verb has.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+struct Globals {
+    /// Say more about what is going on
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 101)]
+    verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 102)]
+    quiet: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true)]
+    #[arg(help = "When to use colour: auto, always or never", display_order = 103)]
+    color: ColorChoice,
+    /// How to show progress
+    #[arg(long, global = true, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
+    #[arg(help = "How to show progress: auto, plain or none", display_order = 104)]
+    progress: ProgressChoice,
+}
+
+/// What a verb's handler needs besides its own arguments.
+#[derive(Debug)]
+pub(crate) struct Face {
+    globals: Globals,
+}
+
+impl Face {
+    /// Whether results on standard output are in colour.
+    pub(crate) fn color(&self) -> bool {
+        self.globals.color.applies_to(&std::io::stdout())
+    }
+
+    /// Begins to draw the progress of a piece of work.
+    pub(crate) fn painter(&self) -> Painter {
+        Painter::new(Wishes {
+            choice: self.globals.progress,
+            quiet: self.globals.quiet,
+            verbose: self.globals.verbose > 0,
+            dumb: crate::settings::terminal_wishes().dumb,
+        })
+    }
+
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        Ok(crate::settings::load()?)
+    }
+}
+
+/// Words that are no command, or that ask for help.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    error: clap::Error,
+    telling: Telling,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// It is none of pyro's, or it asks for help or the version.
+pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, Refusal> {
+    let color = color_wish(arguments);
+    let mut command = Cli::command().color(color);
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        let color = match color {
+            clap::ColorChoice::Auto => ColorChoice::Auto,
+            clap::ColorChoice::Always => ColorChoice::Always,
+            clap::ColorChoice::Never => ColorChoice::Never,
+        };
+        let json = before_double_dash(arguments).any(|word| word == "--json");
+        let telling = Telling { json, color: color.applies_to(&std::io::stderr()), exit: EXIT_REFUSED };
+        Refusal { error, telling }
+    })
+}
+
+impl Cli {
+    /// Carries out the verb.
+    pub(crate) fn dispatch(self) -> ExitCode {
+        let face = Face { globals: self.globals };
+        let mut telling =
+            Telling { json: false, color: face.globals.color.applies_to(&std::io::stderr()), exit: EXIT_REFUSED };
+        let result = match self.verb {
+            Verb::Completions(args) => args.handle(),
+        };
+        result.unwrap_or_else(|failure| failure.tell(telling))
+    }
+}
+
+impl Refusal {
+    /// Prints help or version on standard output, or the error in our own words.
+    pub(crate) fn print(&self) -> ExitCode {
+        match self.error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                // Help that nobody reads any more is no failure.
+                drop(self.error.print());
+                ExitCode::SUCCESS
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                drop(self.error.print());
+                ExitCode::from(crate::failure::EXIT_USAGE)
+            }
+            _ => self.failure().tell(self.telling),
+        }
+    }
+
+    /// The error without clap's usage lines: what is wrong in one line, what helps in another.
+    fn failure(&self) -> Failure {
+        let rendered = self.error.render().to_string();
+        let mut message = String::new();
+        let mut hints = Vec::new();
+        let mut verb = "pyro".to_owned();
+        for paragraph in rendered.split("\n\n") {
+            let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+            if let Some(words) = words.strip_prefix("error: ") {
+                message = words.to_owned();
+            } else if let Some(usage) = words.strip_prefix("Usage: ") {
+                let path = usage.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
+                verb = path.take_while(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ");
+            } else if words.starts_with("tip: ") {
+                hints.extend(words.split("tip: ").map(str::trim).filter(|tip| !tip.is_empty()).map(str::to_owned));
+            }
+        }
+        hints.push(format!("see '{verb} --help'"));
+        Failure::new(Kind::Usage, message).hint(hints.join("; "))
+    }
+}
+
+/// `--color`, before anything else is known, so that clap's own messages obey it.
+fn color_wish(arguments: &[OsString]) -> clap::ColorChoice {
+    let mut wish = clap::ColorChoice::Auto;
+    let mut follows = false;
+    for word in before_double_dash(arguments).filter_map(|word| word.to_str()) {
+        let value = if follows { Some(word) } else { word.strip_prefix("--color=") };
+        follows = word == "--color";
+        wish = match value {
+            Some("always") => clap::ColorChoice::Always,
+            Some("never") => clap::ColorChoice::Never,
+            _ => wish,
+        };
+    }
+    wish
+}
+
+fn before_double_dash(arguments: &[OsString]) -> impl Iterator<Item = &OsString> {
+    arguments.iter().take_while(|word| *word != "--")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_verb_table_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,239 @@
+//! The only place where errors become words: what failed, why, what to do next, and the exit code.
+//!
+//! A failure is at most three lines on standard error, and the same three things as `error` of a JSON object. Only a
+//! guest that did not boot adds the last lines of its console below them.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::report::clean::one_line;
+use crate::settings::SettingsError;
+
+/// Exit code of wrong use of the command line.
+pub(crate) const EXIT_USAGE: u8 = 2;
+/// Exit code of a refused operation.
+pub(crate) const EXIT_REFUSED: u8 = 1;
+/// Exit code of `run` when pyro itself failed, so that it cannot be mistaken for the guest's.
+pub(crate) const EXIT_PYRO_FAILED: u8 = 125;
+/// Exit code of a guest command that ran past its time.
+pub(crate) const EXIT_TIMED_OUT: u8 = 124;
+
+/// What kind of thing went wrong: the `code` of a JSON failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The command line or the configuration is wrong.
+    Usage,
+    /// Something that was named is not there.
+    NotFound,
+    /// It contradicts the state things are in.
+    Conflict,
+    /// The host lacks something, or cannot reach something.
+    HostNotReady,
+    /// What was fetched or stored is not what it must be.
+    Untrusted,
+    /// The guest failed.
+    Guest,
+    /// A signal ended it.
+    Interrupted {
+        /// The signal's number.
+        signal: u8,
+    },
+    /// Whoever read the output went away.
+    OutputClosed,
+    /// pyro has a defect.
+    Internal,
+}
+
+impl Kind {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::HostNotReady => "host_not_ready",
+            Self::Untrusted => "untrusted",
+            Self::Guest => "guest",
+            Self::Interrupted { .. } => "interrupted",
+            Self::OutputClosed => "output_closed",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A failure in words.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+    console: String,
+}
+
+/// How a failure is to be told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Telling {
+    /// As a JSON object on standard output.
+    pub(crate) json: bool,
+    /// In colour.
+    pub(crate) color: bool,
+    /// Exit code of a failure that is not the caller's.
+    pub(crate) exit: u8,
+}
+
+impl Failure {
+    /// A failure without a cause of its own.
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), causes: Vec::new(), hint: None, console: String::new() }
+    }
+
+    /// A failure with the words of an error and of what caused it.
+    pub(crate) fn of(kind: Kind, error: &dyn Error) -> Self {
+        let mut failure = Self::new(kind, error.to_string());
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let words = cause.to_string();
+            // A transparent error says the same as its source.
+            if !failure.message.ends_with(&words) && failure.causes.last() != Some(&words) {
+                failure.causes.push(words);
+            }
+            source = cause.source();
+        }
+        failure
+    }
+
+    /// Adds what to do next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the last lines of a guest's console.
+    pub(crate) fn console(mut self, tail: &str) -> Self {
+        self.console = tail.trim_end().to_owned();
+        self
+    }
+
+    /// Tells the failure and answers with the exit code.
+    pub(crate) fn tell(&self, telling: Telling) -> ExitCode {
+        if self.kind != Kind::OutputClosed {
+            // When this cannot be written either, nobody is left to be told; the exit code still says it.
+            if telling.json {
+                drop(writeln!(std::io::stdout(), "{}", self.json()));
+            } else {
+                drop(write!(std::io::stderr(), "{}", self.text(telling.color)));
+            }
+        }
+        ExitCode::from(self.exit(telling.exit))
+    }
+
+    fn exit(&self, refused: u8) -> u8 {
+        match self.kind {
+            Kind::Usage => EXIT_USAGE,
+            Kind::Interrupted { signal } => 128 + signal,
+            Kind::OutputClosed => 128 + 13,
+            Kind::NotFound | Kind::Conflict | Kind::HostNotReady | Kind::Untrusted | Kind::Guest | Kind::Internal => {
+                refused
+            }
+        }
+    }
+
+    fn text(&self, color: bool) -> String {
+        let (red, cyan, plain) = if color { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
+        let mut text = format!("{red}error:{plain} {}\n", one_line(&self.message));
+        if !self.causes.is_empty() {
+            let _ = writeln!(text, "{red}caused by:{plain} {}", one_line(&self.causes.join(": ")));
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "{cyan}hint:{plain} {}", one_line(hint));
+        }
+        if !self.console.is_empty() {
+            text.push_str("the guest's console ended with:\n");
+            for line in self.console.lines() {
+                let _ = writeln!(text, "    {}", one_line(line));
+            }
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let mut message = self.message.clone();
+        for cause in &self.causes {
+            message.push_str(": ");
+            message.push_str(cause);
+        }
+        let mut error = json!({ "code": self.kind.code(), "message": one_line(&message), "hint": self.hint });
+        if !self.console.is_empty() {
+            error["console"] = json!(self.console.lines().map(one_line).collect::<Vec<_>>());
+        }
+        json!({ "ok": false, "error": error })
+    }
+}
+
+/// The names, those that look most like `wanted` first.
+pub(crate) fn nearest_first<S: AsRef<str>, const N: usize>(wanted: &str, names: [S; N]) -> Vec<S> {
+    let mut names: Vec<S> = names.into_iter().collect();
+    sort_nearest_first(wanted, &mut names);
+    names
+}
+
+/// Sorts names so that those that look most like `wanted` come first; the order of equals stays.
+pub(crate) fn sort_nearest_first<S: AsRef<str>>(wanted: &str, names: &mut [S]) {
+    names.sort_by_key(|name| {
+        let name = name.as_ref();
+        let starts = name.starts_with(wanted) || wanted.starts_with(name);
+        (!starts, strsim::damerau_levenshtein(wanted, name))
+    });
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        let failure = Self::of(Kind::Usage, &error);
+        match error {
+            SettingsError::NoHome { variable } => failure.hint(format!("set HOME, or {variable} to a directory")),
+            SettingsError::Unreadable { .. } => failure.hint("make the file readable for you, or remove it"),
+            SettingsError::Syntax { .. } => failure.hint("correct the line; the file is TOML"),
+            SettingsError::UnknownKey { known, .. } => failure.hint(format!("the keys are {}", known.join(", "))),
+            SettingsError::BadValue { origin, .. } => failure.hint(format!("correct {origin}, or remove it")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EXIT_REFUSED, Failure, Kind, nearest_first};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot build the image")]
+    struct Outer(#[from] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the disk is full\nreally")]
+    struct Inner;
+
+    #[test]
+    fn text_is_three_lines_and_clean() {
+        let failure = Failure::of(Kind::HostNotReady, &Outer(Inner)).hint("free \x1b[31msome");
+        let expected =
+            "error: cannot build the image\ncaused by: the disk is full really\nhint: free \\u{1b}[31msome\n";
+        assert_eq!(failure.text(false), expected);
+        assert_eq!(failure.exit(EXIT_REFUSED), 1);
+    }
+
+    #[test]
+    fn json_carries_the_same() {
+        let json = Failure::of(Kind::HostNotReady, &Outer(Inner)).json();
+        let expected = r#"{"error":{"code":"host_not_ready","hint":null,"message":"cannot build the image: the disk is full really"},"ok":false}"#;
+        assert_eq!(json.to_string(), expected);
+    }
+
+    #[test]
+    fn near_names_come_first() {
+        assert_eq!(nearest_first("debian:13", ["alpine", "debian:12-build", "debian:12"])[0], "debian:12");
+        assert_eq!(nearest_first("debian", ["alpine", "debian:12-build"])[0], "debian:12-build");
+    }
+}

@@ -1,0 +1,56 @@
+//! The public shapes of results, as JSON and as text; one file per noun.
+//!
+//! Nothing else of this crate serialises, and nothing of the engine does for the public: a field here is a promise.
+
+pub(crate) mod clean;
+pub(crate) mod units;
+
+use std::io::{ErrorKind, Write};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::failure::{Failure, Kind};
+
+/// A result that can be printed.
+pub(crate) trait Report: Serialize {
+    /// The result for a person. Ends in a line break.
+    fn text(&self, color: bool) -> String;
+}
+
+/// Prints a result: as text, or as one JSON object that says `"ok": true`.
+///
+/// # Errors
+/// Standard output is closed or full.
+pub(crate) fn print(report: &impl Report, json: bool, color: bool) -> Result<(), Failure> {
+    if json { print_json(report) } else { print_bytes(report.text(color).as_bytes()) }
+}
+
+fn print_json(report: &impl Serialize) -> Result<(), Failure> {
+    let mut object = serde_json::Map::new();
+    object.insert("ok".to_owned(), Value::Bool(true));
+    if let Ok(Value::Object(fields)) = serde_json::to_value(report) {
+        object.extend(fields);
+    }
+    let mut text = Value::Object(object).to_string();
+    text.push('\n');
+    print_bytes(text.as_bytes())
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// Standard output is closed or full.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| output_failed(&error))
+}
+
+/// What to say when standard output does not take what it is given.
+pub(crate) fn output_failed(error: &std::io::Error) -> Failure {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return Failure::new(Kind::OutputClosed, "standard output is closed");
+    }
+    Failure::new(Kind::HostNotReady, format!("cannot write to standard output: {error}"))
+        .hint("look where the output goes: is there room?")
+}
