@@ -1,6 +1,7 @@
 //! The project's own chores, `cargo xtask <chore>`: what CI runs, and what keeps the house in order.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who started it")]
 
+mod bench;
 mod ci;
 mod guest;
 mod licences;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         ["references"] => references::run(),
         ["licences"] => licences::run(),
         ["guest"] => guest::run(),
+        ["bench", args @ ..] => bench::run(args),
         [] | ["help" | "-h" | "--help"] => {
             println!("{USAGE}");
             Ok(())

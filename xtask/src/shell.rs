@@ -19,11 +19,18 @@ pub(crate) fn target_dir() -> PathBuf {
 }
 
 /// A command in the repository's top directory, with no standard input.
-#[expect(clippy::disallowed_methods, reason = "running programs is what xtask is for")]
 pub(crate) fn command(line: &str) -> Command {
     let mut words = line.split_whitespace();
-    let mut command = Command::new(words.next().expect("a command has a program"));
-    command.args(words).current_dir(root()).stdin(Stdio::null());
+    let mut command = program(Path::new(words.next().expect("a command has a program")));
+    command.args(words);
+    command
+}
+
+/// The same for a program whose path may hold blanks.
+#[expect(clippy::disallowed_methods, reason = "running programs is what xtask is for")]
+pub(crate) fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.current_dir(root()).stdin(Stdio::null());
     command
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::shell::{self, command, target_dir};
+use crate::shell::{self, command, program, target_dir};
 
 /// The environments the tests on real guests use, installed once into the user's own cache.
 const ENVIRONMENTS: [&str; 2] = ["debian:12", "debian:12-build"];
@@ -19,7 +19,7 @@ pub(crate) fn run() -> Result<()> {
     let mut summary = without_guests(nextest)?;
     let pyro = release_binary()?;
     for environment in ENVIRONMENTS {
-        shell::run(command("env").arg(&pyro).args(["env", "pull", environment]))?;
+        shell::run(program(&pyro).args(["env", "pull", environment]))?;
     }
     let count_file = target_dir().join("vm-tests").join("guests-booted");
     summary.extend(with_guests(nextest, &pyro, &count_file)?);
