@@ -1,1 +1,2 @@
 //! The operations a face can ask for; one file per noun.
+pub mod doctor;
