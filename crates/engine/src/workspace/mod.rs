@@ -1,2 +1,4 @@
 //! The operations a face can ask for; one file per noun.
+
 pub mod doctor;
+pub mod run;
