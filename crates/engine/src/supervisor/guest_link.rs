@@ -363,8 +363,11 @@ impl Inner {
         self.outgoing.send(bytes).await.map_err(|_| self.reason())
     }
 
-    /// Ends the session for everyone who waits on it.
+    /// Ends the session for everyone who waits on it, and hangs up.
     fn close(&self, reason: LinkError) {
+        for task in unpoisoned(&self.tasks).drain(..) {
+            task.abort();
+        }
         let (replies, execs) = {
             let mut state = unpoisoned(&self.state);
             state.closed.get_or_insert(reason);
@@ -521,3 +524,6 @@ fn too_large(error: &pyro_wire::FrameError) -> Fault {
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

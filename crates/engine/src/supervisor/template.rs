@@ -283,3 +283,126 @@ fn mark(file: &File) -> io::Result<FileMark> {
         changed_ns: i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use pyro_wire::lifecycle::RootKind;
+
+    use super::{MEMORY_FILE, MachinePlan, RECORD_FILE, STATE_FILE, TemplateDraft, TemplateKey, open};
+    use crate::machine::Accelerator;
+    use crate::store::home::Home;
+
+    fn plan() -> MachinePlan {
+        MachinePlan {
+            environment_digest: "e".to_owned(),
+            rootfs: PathBuf::new(),
+            kernel_digest: "k".to_owned(),
+            kernel: PathBuf::new(),
+            initramfs: PathBuf::new(),
+            modules_image: None,
+            vcpu_count: 1,
+            mem_mib: 256,
+            disk_gib: 16,
+            accelerator: Accelerator::Tcg,
+            root: RootKind::Overlay,
+        }
+    }
+
+    fn key() -> TemplateKey {
+        TemplateKey::new(&plan(), "a hypervisor".to_owned())
+    }
+
+    fn make(home: &Home) -> PathBuf {
+        let draft = TemplateDraft::begin(home, key()).unwrap();
+        drop(draft.create_memory().unwrap());
+        drop(draft.create_state().unwrap());
+        std::fs::write(home.staging_dir().join(format!("template-{}", key().name())).join(STATE_FILE), b"state")
+            .unwrap();
+        draft.finish().unwrap();
+        home.templates_dir().join(key().name())
+    }
+
+    fn in_a_home(check: impl FnOnce(&Home)) {
+        let dir = tempfile::tempdir().unwrap();
+        check(&Home::new(dir.path(), dir.path()));
+    }
+
+    /// A template that `spoil` touched is neither used nor kept.
+    #[track_caller]
+    fn check_discarded(spoil: impl FnOnce(&Path)) {
+        in_a_home(|home| {
+            let dir = make(home);
+            assert!(open(home, &key()).is_some());
+            spoil(&dir);
+            assert!(open(home, &key()).is_none());
+            assert!(!dir.exists(), "a bad template was kept");
+        });
+    }
+
+    #[test]
+    fn a_template_that_is_not_as_it_was_left_is_discarded() {
+        check_discarded(|dir| std::fs::write(dir.join(STATE_FILE), b"stole").unwrap());
+        check_discarded(|dir| std::fs::write(dir.join(STATE_FILE), b"").unwrap());
+        check_discarded(|dir| std::fs::remove_file(dir.join(STATE_FILE)).unwrap());
+        check_discarded(|dir| std::fs::write(dir.join(RECORD_FILE), b"{}").unwrap());
+        check_discarded(|dir| std::fs::remove_file(dir.join(RECORD_FILE)).unwrap());
+        check_discarded(|dir| {
+            use std::os::unix::fs::FileExt;
+            // Same size; a write within the same tick of the filesystem's clock would go unseen.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let memory = std::fs::File::options().write(true).open(dir.join(MEMORY_FILE)).unwrap();
+            memory.write_all_at(b"x", 4096).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_foreign_template_is_discarded() {
+        in_a_home(|home| {
+            let dir = make(home);
+            let other = TemplateKey::new(&plan(), "another hypervisor".to_owned());
+            let foreign = home.templates_dir().join(other.name());
+            std::fs::rename(dir, &foreign).unwrap();
+            assert!(open(home, &other).is_none());
+            assert!(!foreign.exists());
+        });
+    }
+
+    #[test]
+    fn what_a_killed_maker_left_is_swept_by_the_next() {
+        in_a_home(|home| {
+            let draft = TemplateDraft::begin(home, key()).unwrap();
+            drop(draft.create_memory().unwrap());
+            let left = home.staging_dir().join(format!("template-{}", key().name()));
+            let copy = home.staging_dir().join("copy");
+            std::fs::rename(&left, &copy).unwrap();
+            drop(draft);
+            std::fs::rename(&copy, &left).unwrap();
+            make(home);
+            assert!(open(home, &key()).is_some());
+            assert_eq!(std::fs::read_dir(home.staging_dir()).unwrap().count(), 0);
+        });
+    }
+
+    #[test]
+    fn every_fact_changes_the_key() {
+        let with = |change: fn(&mut MachinePlan)| {
+            let mut plan = plan();
+            change(&mut plan);
+            TemplateKey::new(&plan, "a hypervisor".to_owned()).name().to_owned()
+        };
+        let names = [
+            with(|_| {}),
+            with(|plan| plan.environment_digest = "f".to_owned()),
+            with(|plan| plan.kernel_digest = "l".to_owned()),
+            with(|plan| plan.vcpu_count = 2),
+            with(|plan| plan.mem_mib = 512),
+            with(|plan| plan.disk_gib = 17),
+            with(|plan| plan.accelerator = Accelerator::Kvm),
+            with(|plan| plan.modules_image = Some(PathBuf::from("m"))),
+            TemplateKey::new(&plan(), "b".to_owned()).name().to_owned(),
+        ];
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
+    }
+}
