@@ -3,8 +3,10 @@
 //! The last step of making one, `dpkg --configure`, needs a machine. This room knows no machines, so it asks a
 //! [`Finisher`], which the `workspace` room implements.
 
+pub mod deb;
 pub mod ext4;
 pub mod package;
+pub mod rootfs;
 pub mod sources;
 
 use std::path::PathBuf;
