@@ -9,12 +9,13 @@ use crate::shell::{self, command, target_dir};
 /// It goes into every initramfs and is read by every boot.
 const SIZE_BYTES_MAX: u64 = 3 * 1024 * 1024;
 
-/// Builds and checks it.
+/// Builds it as pyro's own build script does, in the same directory, so that nothing is built twice, and checks it.
 pub(crate) fn run() -> Result<()> {
-    let dir = target_dir().join("guest");
-    let mut build = command("cargo build --locked --release --package pyro-guest --target x86_64-unknown-linux-gnu");
-    shell::run(build.arg("--target-dir").arg(&dir).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-    check(&dir.join("x86_64-unknown-linux-gnu/release/pyro-guest"))
+    let dir = target_dir().join("guest-agent");
+    let mut build = command("cargo build --locked --package pyro-guest --bin pyro-guest --profile agent");
+    build.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"]).arg(&dir);
+    shell::run(build.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
+    check(&dir.join("x86_64-unknown-linux-gnu/agent/pyro-guest"))
 }
 
 fn check(program: &Path) -> Result<()> {

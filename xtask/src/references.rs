@@ -6,5 +6,5 @@ use crate::shell::{self, command};
 
 /// Writes them anew.
 pub(crate) fn run() -> Result<()> {
-    shell::run(command("cargo test --locked --package pyro --test cli_reference").env("PYRO_UPDATE", "1"))
+    shell::run(command("cargo test --locked --package pyro reference").env("PYRO_UPDATE", "1"))
 }
