@@ -63,7 +63,9 @@ pub fn platform() -> Platform {
         architecture: text(uname.machine()),
         kernel_release: text(uname.release()),
         distribution: field("PRETTY_NAME"),
-        family: format!("{} {}", field("ID").unwrap_or_default(), field("ID_LIKE").unwrap_or_default()).trim().to_owned(),
+        family: format!("{} {}", field("ID").unwrap_or_default(), field("ID_LIKE").unwrap_or_default())
+            .trim()
+            .to_owned(),
         cpu_count: std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
