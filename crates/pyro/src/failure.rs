@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::report::clean::one_line;
+use crate::report::doctor::Check;
 use crate::settings::SettingsError;
 
 /// Exit code of wrong use of the command line.
@@ -131,6 +132,16 @@ impl Failure {
         ExitCode::from(self.exit(telling.exit))
     }
 
+    /// The failure as a failed check of `doctor`.
+    pub(crate) fn into_check(self, name: &'static str) -> Check {
+        let mut found = self.message;
+        for cause in &self.causes {
+            found.push_str(": ");
+            found.push_str(cause);
+        }
+        Check::fail(name, found, self.hint.unwrap_or_default())
+    }
+
     fn exit(&self, refused: u8) -> u8 {
         match self.kind {
             Kind::Usage => EXIT_USAGE,
@@ -160,18 +171,39 @@ impl Failure {
         text
     }
 
-    fn json(&self) -> Value {
+    fn json(&self) -> String {
         let mut message = self.message.clone();
         for cause in &self.causes {
             message.push_str(": ");
             message.push_str(cause);
         }
-        let mut error = json!({ "code": self.kind.code(), "message": one_line(&message), "hint": self.hint });
-        if !self.console.is_empty() {
-            error["console"] = json!(self.console.lines().map(one_line).collect::<Vec<_>>());
-        }
-        json!({ "ok": false, "error": error })
+        let told = Told {
+            ok: false,
+            error: ToldError {
+                code: self.kind.code(),
+                message: one_line(&message),
+                hint: self.hint.as_deref().map(one_line),
+                console: self.console.lines().map(one_line).collect(),
+            },
+        };
+        serde_json::to_string(&told).expect("a failure has string keys and no failing part")
     }
+}
+
+/// A failure as JSON.
+#[derive(Serialize)]
+struct Told {
+    ok: bool,
+    error: ToldError,
+}
+
+#[derive(Serialize)]
+struct ToldError {
+    code: &'static str,
+    message: String,
+    hint: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    console: Vec<String>,
 }
 
 /// The names, those that look most like `wanted` first.
@@ -227,8 +259,8 @@ mod tests {
     #[test]
     fn json_carries_the_same() {
         let json = Failure::of(Kind::HostNotReady, &Outer(Inner)).json();
-        let expected = r#"{"error":{"code":"host_not_ready","hint":null,"message":"cannot build the image: the disk is full really"},"ok":false}"#;
-        assert_eq!(json.to_string(), expected);
+        let expected = r#"{"ok":false,"error":{"code":"host_not_ready","message":"cannot build the image: the disk is full really","hint":null}}"#;
+        assert_eq!(json, expected);
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl Stage {
 }
 
 /// One line to a person, marked as not being the guest's.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     // A closed standard error means that nobody wants to know.
     drop(writeln!(std::io::stderr(), "pyro: {text}"));
 }

@@ -1,6 +1,7 @@
 //! The verb table: everything a person can ask. A verb is one file: its arguments, its help, its handler.
 
 mod completions;
+mod doctor;
 #[cfg(test)]
 mod reference;
 
@@ -35,6 +36,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Check whether this host is ready, and say what to do where it is not
+    Doctor(doctor::DoctorArgs),
     /// Print a script that completes pyro's words in your shell
     Completions(completions::CompletionsArgs),
 }
@@ -81,6 +84,13 @@ impl Face {
         })
     }
 
+    /// Says one line to the person beside, unless `--quiet`.
+    pub(crate) fn say(&self, words: &str) {
+        if !self.globals.quiet {
+            crate::progress::say(words);
+        }
+    }
+
     /// Reads the settings.
     ///
     /// # Errors
@@ -124,6 +134,10 @@ impl Cli {
         let mut telling =
             Telling { json: false, color: face.globals.color.applies_to(&std::io::stderr()), exit: EXIT_REFUSED };
         let result = match self.verb {
+            Verb::Doctor(args) => {
+                telling.json = args.json;
+                args.handle(&face)
+            }
             Verb::Completions(args) => args.handle(),
         };
         result.unwrap_or_else(|failure| failure.tell(telling))

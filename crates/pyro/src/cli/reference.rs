@@ -34,20 +34,20 @@ fn update_wanted() -> bool {
 
 fn reference() -> String {
     let mut text = HEAD.to_owned();
-    let mut command = super::Cli::command().term_width(100);
-    command.build();
-    describe(&mut text, &command, "");
+    describe(&mut text, &super::Cli::command(), &["pyro"]);
     text.push('\n');
     text.push_str(TAIL);
     text
 }
 
-fn describe(text: &mut String, command: &Command, parents: &str) {
-    let name = format!("{parents}{}", command.get_name());
-    let help = command.clone().bin_name(&name).render_long_help().to_string();
+/// The help of a command as the program prints it, then that of the commands below it.
+fn describe(text: &mut String, command: &Command, path: &[&str]) {
+    let words = path.iter().chain(&["--help"]);
+    let help = super::Cli::command().term_width(100).try_get_matches_from(words).unwrap_err().to_string();
     let lines: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
-    writeln!(text, "\n## {name}\n\n```text\n{}\n```", lines.join("\n")).unwrap();
-    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
-        describe(text, verb, &format!("{name} "));
+    writeln!(text, "\n## {}\n\n```text\n{}\n```", path.join(" "), lines.join("\n")).unwrap();
+    for verb in command.get_subcommands() {
+        let path: Vec<&str> = path.iter().copied().chain([verb.get_name()]).collect();
+        describe(text, verb, &path);
     }
 }

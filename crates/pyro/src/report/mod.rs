@@ -3,12 +3,12 @@
 //! Nothing else of this crate serialises, and nothing of the engine does for the public: a field here is a promise.
 
 pub(crate) mod clean;
+pub(crate) mod doctor;
 pub(crate) mod units;
 
 use std::io::{ErrorKind, Write};
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::failure::{Failure, Kind};
 
@@ -16,25 +16,36 @@ use crate::failure::{Failure, Kind};
 pub(crate) trait Report: Serialize {
     /// The result for a person. Ends in a line break.
     fn text(&self, color: bool) -> String;
+
+    /// Whether it is what was hoped for.
+    fn ok(&self) -> bool {
+        true
+    }
 }
 
-/// Prints a result: as text, or as one JSON object that says `"ok": true`.
+#[derive(Serialize)]
+struct Envelope<'a, R> {
+    ok: bool,
+    #[serde(flatten)]
+    report: &'a R,
+}
+
+/// Prints a result: as text, or as one JSON object that begins with `ok`.
 ///
 /// # Errors
 /// Standard output is closed or full.
 pub(crate) fn print(report: &impl Report, json: bool, color: bool) -> Result<(), Failure> {
-    if json { print_json(report) } else { print_bytes(report.text(color).as_bytes()) }
+    if json { print_json(report.ok(), report) } else { print_bytes(report.text(color).as_bytes()) }
 }
 
-fn print_json(report: &impl Serialize) -> Result<(), Failure> {
-    let mut object = serde_json::Map::new();
-    object.insert("ok".to_owned(), Value::Bool(true));
-    if let Ok(Value::Object(fields)) = serde_json::to_value(report) {
-        object.extend(fields);
-    }
-    let mut text = Value::Object(object).to_string();
-    text.push('\n');
-    print_bytes(text.as_bytes())
+/// Prints a result as one JSON object.
+///
+/// # Errors
+/// Standard output is closed or full.
+pub(crate) fn print_json(ok: bool, report: &impl Serialize) -> Result<(), Failure> {
+    let mut line = serde_json::to_vec(&Envelope { ok, report }).expect("reports have string keys and no failing part");
+    line.push(b'\n');
+    print_bytes(&line)
 }
 
 /// Writes to standard output.

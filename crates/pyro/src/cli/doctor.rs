@@ -1,0 +1,45 @@
+//! `doctor`: whether this host is ready, and what to do where it is not. It always answers, whatever is missing.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use pyro_engine::Settings;
+use pyro_engine::workspace::doctor;
+
+use super::Face;
+use crate::failure::{EXIT_REFUSED, Failure};
+use crate::report::Report as _;
+use crate::report::doctor::{self as judge, Check, DoctorReport};
+use crate::{interrupt, report};
+
+const EXIT_CODES: &str = "Nothing is created or changed. Exit code: 0 when this host is ready, 1 when a check failed.";
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct DoctorArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl DoctorArgs {
+    pub(crate) fn handle(&self, face: &Face) -> Result<ExitCode, Failure> {
+        let mut checks = vec![judge::platform(&doctor::platform())];
+        match face.settings() {
+            Ok(settings) => checks.extend(interrupt::block_on(self.host_checks(&settings))?),
+            Err(failure) => checks.push(failure.into_check("settings")),
+        }
+        let report = DoctorReport::new(checks);
+        report::print(&report, self.json, face.color())?;
+        Ok(if report.ok() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) })
+    }
+
+    async fn host_checks(&self, settings: &Settings) -> Result<Vec<Check>, Failure> {
+        Ok(vec![
+            judge::memory(doctor::memory()),
+            judge::cache(&doctor::directory(&settings.cache_dir)),
+            judge::state(&doctor::directory(&settings.state_dir)),
+        ])
+    }
+}

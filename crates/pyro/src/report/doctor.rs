@@ -1,0 +1,171 @@
+//! What the facts about a host mean for its user: one line each, `ok`, `warn` or `fail`, and what to do about it.
+
+use std::fmt::Write as _;
+
+use pyro_engine::workspace::doctor::{DirectoryFacts, HostMemory, Platform};
+use serde::Serialize;
+
+use super::clean::one_line;
+use super::{Report, units};
+
+/// Disk room that an environment, its kernel and its template take.
+const ENVIRONMENT_BYTES: u64 = 1 << 30;
+/// Disk room with which nobody has to think about room.
+const COMFORTABLE_BYTES: u64 = 4 << 30;
+/// Memory of a machine of the default size, with its hypervisor.
+const MACHINE_BYTES: u64 = 1200 << 20;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// As it should be.
+    Ok,
+    /// It works, but not as well as it could.
+    Warn,
+    /// Something will not work.
+    Fail,
+}
+
+/// One check.
+#[derive(Debug, Serialize)]
+pub(crate) struct Check {
+    name: &'static str,
+    status: Status,
+    /// What was found.
+    found: String,
+    /// What to do, unless all is well.
+    fix: Option<String>,
+}
+
+/// All checks.
+#[derive(Debug, Serialize)]
+pub(crate) struct DoctorReport {
+    #[serde(skip)]
+    ready: bool,
+    checks: Vec<Check>,
+}
+
+impl DoctorReport {
+    /// Gathers checks.
+    pub(crate) fn new(checks: Vec<Check>) -> Self {
+        Self { ready: checks.iter().all(|check| check.status != Status::Fail), checks }
+    }
+}
+
+impl Check {
+    /// All is well.
+    pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, found: found.into(), fix: None }
+    }
+
+    /// It works, but.
+    pub(crate) fn warn(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, status: Status::Warn, found: found.into(), fix: Some(fix.into()) }
+    }
+
+    /// It does not work.
+    pub(crate) fn fail(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, status: Status::Fail, found: found.into(), fix: Some(fix.into()) }
+    }
+}
+
+impl Report for DoctorReport {
+    fn ok(&self) -> bool {
+        self.ready
+    }
+
+    fn text(&self, color: bool) -> String {
+        let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+        let mut text = String::new();
+        for check in &self.checks {
+            let (paint, word) = match check.status {
+                Status::Ok => ("\x1b[32m", "ok  "),
+                Status::Warn => ("\x1b[33m", "warn"),
+                Status::Fail => ("\x1b[31m", "fail"),
+            };
+            let (paint, plain) = if color { (paint, "\x1b[0m") } else { ("", "") };
+            let _ = writeln!(text, "{paint}{word}{plain}  {:width$}  {}", check.name, one_line(&check.found));
+            if let Some(fix) = &check.fix {
+                let _ = writeln!(text, "      {:width$}  -> {}", "", one_line(fix));
+            }
+        }
+        text.push_str(if self.ready { "\nThis host is ready.\n" } else { "\nThis host is not ready.\n" });
+        text
+    }
+}
+
+/// Judges the system.
+pub(crate) fn platform(platform: &Platform) -> Check {
+    const NAME: &str = "platform";
+    let processors = if platform.cpu_count == 1 { "processor" } else { "processors" };
+    let found = format!(
+        "{} {} on {}, {} {processors}{}",
+        platform.system,
+        platform.kernel_release,
+        platform.architecture,
+        platform.cpu_count,
+        platform.distribution.as_ref().map(|name| format!(", {name}")).unwrap_or_default()
+    );
+    if platform.system == "Linux" && platform.architecture == "x86_64" {
+        return Check::ok(NAME, found);
+    }
+    Check::fail(NAME, found, "pyro runs on Linux on x86_64 only")
+}
+
+/// Judges the memory.
+pub(crate) fn memory(memory: Option<HostMemory>) -> Check {
+    const NAME: &str = "memory";
+    let Some(memory) = memory else {
+        return Check::warn(NAME, "/proc/meminfo does not tell", "mount /proc");
+    };
+    let whose = if memory.limited_by_cgroup { " (limit of this process's cgroup)" } else { "" };
+    let found =
+        format!("{} of {} available{whose}", units::size(memory.available_bytes), units::size(memory.total_bytes));
+    if memory.available_bytes >= MACHINE_BYTES {
+        return Check::ok(NAME, found);
+    }
+    if memory.available_bytes >= MACHINE_BYTES / 3 {
+        return Check::warn(NAME, found, "end other programs, or run smaller machines with --mem-mib 512");
+    }
+    Check::fail(NAME, found, "end other programs, or give this host more memory")
+}
+
+/// Judges the cache directory.
+pub(crate) fn cache(facts: &DirectoryFacts) -> Check {
+    directory("cache", facts, "PYRO_CACHE_DIR")
+}
+
+/// Judges the state directory.
+pub(crate) fn state(facts: &DirectoryFacts) -> Check {
+    directory("state", facts, "PYRO_STATE_DIR")
+}
+
+fn directory(name: &'static str, facts: &DirectoryFacts, variable: &str) -> Check {
+    let found = format!(
+        "{}{}, {}, {} free",
+        facts.path.display(),
+        if facts.exists { "" } else { " (not made yet)" },
+        facts.filesystem,
+        units::size(facts.free_bytes)
+    );
+    let elsewhere = format!("set {variable} to a directory on a local disk with room");
+    if !facts.writable {
+        let fix = format!("make {} writable for you, or {elsewhere}", facts.nearest.display());
+        return Check::fail(name, format!("{found}, not writable"), fix);
+    }
+    if facts.free_bytes < ENVIRONMENT_BYTES {
+        return Check::fail(name, found, format!("free some room, or {elsewhere}"));
+    }
+    let kind = facts.filesystem.as_str();
+    if kind.starts_with("nfs") || kind.starts_with("fuse") || ["cifs", "smb3", "9p", "ceph", "afs"].contains(&kind) {
+        return Check::warn(name, format!("{found}, over the network"), elsewhere);
+    }
+    if kind == "tmpfs" || kind == "ramfs" {
+        return Check::warn(name, format!("{found}, in memory: gone after a reboot"), elsewhere);
+    }
+    if facts.free_bytes < COMFORTABLE_BYTES {
+        return Check::warn(name, found, format!("free some room, or {elsewhere}"));
+    }
+    Check::ok(name, found)
+}
