@@ -104,6 +104,8 @@ impl Face {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     error: clap::Error,
+    /// The words of the verb that was meant, such as `pyro env pull`.
+    verb: String,
     telling: Telling,
 }
 
@@ -123,7 +125,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, Refusal> {
         };
         let json = before_double_dash(arguments).any(|word| word == "--json");
         let telling = Telling { json, color: color.applies_to(&std::io::stderr()), exit: EXIT_REFUSED };
-        Refusal { error, telling }
+        Refusal { error, verb: verb_of(arguments), telling }
     })
 }
 
@@ -166,19 +168,15 @@ impl Refusal {
         let rendered = self.error.render().to_string();
         let mut message = String::new();
         let mut hints = Vec::new();
-        let mut verb = "pyro".to_owned();
         for paragraph in rendered.split("\n\n") {
             let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
             if let Some(words) = words.strip_prefix("error: ") {
                 message = words.to_owned();
-            } else if let Some(usage) = words.strip_prefix("Usage: ") {
-                let path = usage.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
-                verb = path.take_while(|word| !word.starts_with('-')).collect::<Vec<_>>().join(" ");
             } else if words.starts_with("tip: ") {
                 hints.extend(words.split("tip: ").map(str::trim).filter(|tip| !tip.is_empty()).map(str::to_owned));
             }
         }
-        hints.push(format!("see '{verb} --help'"));
+        hints.push(format!("see '{} --help'", self.verb));
         Failure::new(Kind::Usage, message).hint(hints.join("; "))
     }
 }
@@ -197,6 +195,21 @@ fn color_wish(arguments: &[OsString]) -> clap::ColorChoice {
         };
     }
     wish
+}
+
+/// The words of the verb that the arguments begin with.
+fn verb_of(arguments: &[OsString]) -> String {
+    let top = Cli::command();
+    let mut command = &top;
+    let mut verb = top.get_name().to_owned();
+    for word in before_double_dash(arguments).skip(1) {
+        if let Some(inner) = command.find_subcommand(word) {
+            verb.push(' ');
+            verb.push_str(inner.get_name());
+            command = inner;
+        }
+    }
+    verb
 }
 
 fn before_double_dash(arguments: &[OsString]) -> impl Iterator<Item = &OsString> {
