@@ -16,6 +16,8 @@ pub enum Progress {
     Done(u64),
     /// The item being worked on now, such as a package's name.
     Item(String),
+    /// All stages are over: what follows speaks for itself, such as a command that begins now.
+    Over,
     /// A line the user should see, such as which accelerator is used.
     Note(String),
 }

@@ -120,6 +120,7 @@ impl Painter {
         match progress {
             Progress::Stage { name, unit, total } => canvas.begin(name, unit, total),
             Progress::Note(text) => canvas.note(&text),
+            Progress::Over => canvas.end(),
             Progress::Done(done) => {
                 if let Some(stage) = &mut canvas.stage {
                     stage.done = done;

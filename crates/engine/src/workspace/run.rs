@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use pyro_wire::exec::{ExecRequest, Word};
-use pyro_wire::{Exit, Fault, Stream};
+use pyro_wire::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-pub use pyro_wire::TerminalSize;
+pub use pyro_wire::{Exit, Fault, FaultKind, TerminalSize};
 
 use crate::machine::Accelerator;
 use crate::supervisor::boot::Ready;

@@ -3,6 +3,8 @@
 //! A failure is at most three lines on standard error, and the same three things as `error` of a JSON object. Only a
 //! guest that did not boot adds the last lines of its console below them.
 
+mod words;
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,7 +14,6 @@ use serde::Serialize;
 
 use crate::report::clean::one_line;
 use crate::report::doctor::Check;
-use crate::settings::SettingsError;
 
 /// Exit code of wrong use of the command line.
 pub(crate) const EXIT_USAGE: u8 = 2;
@@ -20,6 +21,10 @@ pub(crate) const EXIT_USAGE: u8 = 2;
 pub(crate) const EXIT_REFUSED: u8 = 1;
 /// Exit code of `run` when pyro itself failed, so that it cannot be mistaken for the guest's.
 pub(crate) const EXIT_PYRO_FAILED: u8 = 125;
+/// Exit code of a command that is there but cannot be executed, as in a shell.
+pub(crate) const EXIT_NOT_EXECUTABLE: u8 = 126;
+/// Exit code of a command that is not there, as in a shell.
+pub(crate) const EXIT_COMMAND_NOT_FOUND: u8 = 127;
 /// Exit code of a guest command that ran past its time.
 pub(crate) const EXIT_TIMED_OUT: u8 = 124;
 
@@ -73,6 +78,7 @@ pub(crate) struct Failure {
     causes: Vec<String>,
     hint: Option<String>,
     console: String,
+    exit: Option<u8>,
 }
 
 /// How a failure is to be told.
@@ -89,7 +95,7 @@ pub(crate) struct Telling {
 impl Failure {
     /// A failure without a cause of its own.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hint: None, console: String::new() }
+        Self { kind, message: message.into(), causes: Vec::new(), hint: None, console: String::new(), exit: None }
     }
 
     /// A failure with the words of an error and of what caused it.
@@ -107,6 +113,12 @@ impl Failure {
         failure
     }
 
+    /// Adds why it happened.
+    pub(crate) fn caused_by(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
     /// Adds what to do next.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -116,6 +128,12 @@ impl Failure {
     /// Adds the last lines of a guest's console.
     pub(crate) fn console(mut self, tail: &str) -> Self {
         self.console = tail.trim_end().to_owned();
+        self
+    }
+
+    /// Ends the process with this code, whatever the verb's own is.
+    pub(crate) fn exit_with(mut self, code: u8) -> Self {
+        self.exit = Some(code);
         self
     }
 
@@ -220,19 +238,6 @@ pub(crate) fn sort_nearest_first<S: AsRef<str>>(wanted: &str, names: &mut [S]) {
         let starts = name.starts_with(wanted) || wanted.starts_with(name);
         (!starts, strsim::damerau_levenshtein(wanted, name))
     });
-}
-
-impl From<SettingsError> for Failure {
-    fn from(error: SettingsError) -> Self {
-        let failure = Self::of(Kind::Usage, &error);
-        match error {
-            SettingsError::NoHome { variable } => failure.hint(format!("set HOME, or {variable} to a directory")),
-            SettingsError::Unreadable { .. } => failure.hint("make the file readable for you, or remove it"),
-            SettingsError::Syntax { .. } => failure.hint("correct the line; the file is TOML"),
-            SettingsError::UnknownKey { known, .. } => failure.hint(format!("the keys are {}", known.join(", "))),
-            SettingsError::BadValue { origin, .. } => failure.hint(format!("correct {origin}, or remove it")),
-        }
-    }
 }
 
 #[cfg(test)]
