@@ -1,2 +1,63 @@
-//! The pyro guest agent.
-fn main() {}
+//! The pyro guest agent: the first process of every pyro machine.
+//!
+//! `init` takes the machine over from the kernel, `agent` serves the host, `lifecycle` knows what may be asked when; `exec`
+//! runs commands. One thread, one loop, no allocation that a peer could make unbounded, no tool of the guest needed.
+
+mod agent;
+mod cgroup;
+mod channel;
+mod command;
+mod console;
+mod devices;
+mod events;
+mod exec;
+mod identity;
+mod init;
+mod leftovers;
+mod lifecycle;
+mod mount;
+mod shutdown;
+mod spawn;
+mod streams;
+
+use std::process::ExitCode;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::agent::Agent;
+use crate::cgroup::Cgroups;
+use crate::channel::{Channel, Kind};
+use crate::exec::Execs;
+use crate::lifecycle::{Ground, Lifecycle};
+use crate::spawn::{Spawner, take_over_signals};
+
+fn main() -> ExitCode {
+    let serves_stdin = std::env::args_os().nth(1).is_some_and(|word| word == "--serve-stdin");
+    if rustix::process::getpid().is_init() && !serves_stdin {
+        init::run();
+    }
+    if !serves_stdin {
+        console::say("this program is the first process of a pyro machine and of no use outside of one");
+        return ExitCode::from(2);
+    }
+    match serve_stdin() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::say(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves one host on the socket that is standard input, as a process among others: commands run in the file system as it is, nothing
+/// is mounted and nobody else is touched. This is how the agent is tested without a machine.
+fn serve_stdin() -> Result<(), Errno> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    rustix::stdio::dup2_stdin(rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)?;
+    let children = take_over_signals()?;
+    let execs = Execs::new(Cgroups::default(), Spawner::new(false))?;
+    let channel = Channel::new(socket, Kind::Stream);
+    Agent::new(channel, children, execs, Lifecycle::new(Ground::Process))?.run().map(drop)
+}

@@ -94,6 +94,19 @@ impl Frame {
     }
 }
 
+/// The head of a data frame whose `length_bytes`, at most [`DATA_BYTES_MAX`], of payload the caller writes behind it. For
+/// a sender that reads its payload straight into its send buffer.
+///
+/// # Errors
+/// [`FrameError::TooLong`] when the payload is over its limit.
+pub fn data_head(exec: ExecId, stream: Stream, length_bytes: usize) -> Result<[u8; HEAD_BYTES], FrameError> {
+    let too_long = FrameError::TooLong { length_bytes, length_bytes_max: DATA_BYTES_MAX };
+    let length = u32::try_from(length_bytes).ok().filter(|_| length_bytes <= DATA_BYTES_MAX).ok_or(too_long)?;
+    let [e0, e1, e2, e3] = exec.0.to_le_bytes();
+    let [l0, l1, l2, l3] = length.to_le_bytes();
+    Ok([KIND_DATA, stream.to_byte(), 0, 0, e0, e1, e2, e3, l0, l1, l2, l3])
+}
+
 /// Cuts a byte stream into frames. Holds at most one incomplete frame and what was pushed after it.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -232,6 +245,16 @@ mod tests {
         let too_long = |length_bytes, length_bytes_max| FrameError::TooLong { length_bytes, length_bytes_max };
         check_refused([2, 1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0], &too_long(DATA_BYTES_MAX + 1, DATA_BYTES_MAX));
         check_refused([1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 64, 0], &too_long(CONTROL_BYTES_MAX + 1, CONTROL_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_head_alone_is_the_head_of_the_frame() {
+        let mut out = Vec::new();
+        let frame = Frame::Data { exec: ExecId(70_000), stream: Stream::Stderr, bytes: vec![7; DATA_BYTES_MAX] };
+        frame.encode(&mut out).expect("just short enough");
+        let head = super::data_head(ExecId(70_000), Stream::Stderr, DATA_BYTES_MAX).expect("just short enough");
+        assert_eq!(out.first_chunk(), Some(&head));
+        assert!(super::data_head(ExecId(1), Stream::Stdout, DATA_BYTES_MAX + 1).is_err());
     }
 
     #[test]

@@ -1,0 +1,196 @@
+//! One session after another over the stream to the host: what it asks is dispatched here, and everything waits here.
+//!
+//! A session begins with `Hello` and ends with `Detach`, with the host's side of the stream, or with a breach of the
+//! protocol. At each end, and at each `Hello`, everything earlier commands left running is killed. Between sessions
+//! everything but a `Hello` is passed over, and the agent sleeps until the port changes: a machine saved then goes on, when it
+//! is restored, by reading the next `Hello`.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use pyro_wire::message::{Answer, Request};
+use pyro_wire::version::ProtocolRange;
+use pyro_wire::{ExecId, ExecRequest, Fault, FaultKind, Frame, GuestMessage, HostMessage, RequestId, Stream};
+use rustix::io::Errno;
+
+use crate::channel::{Channel, Heard, Kind};
+use crate::console::say;
+use crate::events::{Change, Events, Source};
+use crate::exec::Execs;
+use crate::lifecycle::Lifecycle;
+
+/// The last answer must leave before the power goes; a host that does not read it in this time is not waiting for it.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
+
+/// The agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    events: Events,
+    channel: Channel,
+    children: OwnedFd,
+    execs: Execs,
+    lifecycle: Lifecycle,
+    in_session: bool,
+}
+
+/// Why the agent stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The host asked for it.
+    ShutDown,
+    /// The stream is over for good.
+    StreamEnded,
+}
+
+impl Agent {
+    /// `children` is the descriptor of [`crate::spawn::take_over_signals`].
+    pub(crate) fn new(channel: Channel, children: OwnedFd, execs: Execs, lifecycle: Lifecycle) -> Result<Self, Errno> {
+        let events = Events::new()?;
+        events.add(channel.fd(), Source::Channel)?;
+        events.add(&children, Source::Children)?;
+        Ok(Self { events, channel, children, execs, lifecycle, in_session: false })
+    }
+
+    /// Serves the host until the machine is to go.
+    pub(crate) fn run(&mut self) -> Result<Ending, Errno> {
+        loop {
+            let patience = self.patience();
+            for change in self.events.wait(patience)? {
+                self.note(change);
+            }
+            self.execs.expire();
+            for heard in self.channel.hear() {
+                if let Some(ending) = self.handle(heard) {
+                    return Ok(ending);
+                }
+            }
+            self.execs.pump(&self.events, self.channel.outbox());
+            if !self.channel.flush() {
+                self.end_session();
+                return Ok(Ending::StreamEnded);
+            }
+        }
+    }
+
+    /// How long to wait for a change; `None` is until there is one.
+    fn patience(&mut self) -> Option<Duration> {
+        let has_room = self.channel.outbox().has_room();
+        if self.channel.has_more() || self.channel.can_flush() || (has_room && self.execs.can_pump()) {
+            return Some(Duration::ZERO);
+        }
+        self.execs.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn note(&mut self, change: Change) {
+        match change.source {
+            Source::Channel => self.channel.note_ready(change.readable, change.writable),
+            Source::Children => {
+                crate::spawn::clear_signals(&self.children);
+                self.execs.reap();
+            }
+            Source::Exec(..) | Source::Leftover(_) => self.execs.note_ready(change),
+        }
+    }
+
+    fn handle(&mut self, heard: Heard) -> Option<Ending> {
+        match heard {
+            Heard::Frame(frame) => return self.handle_frame(frame),
+            Heard::HostLeft => self.end_session(),
+            Heard::Ended => {
+                self.end_session();
+                return Some(Ending::StreamEnded);
+            }
+            Heard::Nonsense(error) => return self.refuse(&error),
+        }
+        None
+    }
+
+    fn handle_frame(&mut self, frame: Frame) -> Option<Ending> {
+        match frame {
+            _ if self.channel.is_deaf() => None,
+            Frame::Control(payload) => match HostMessage::decode(&payload) {
+                Ok(message) => self.handle_message(message),
+                Err(error) => self.refuse(&error),
+            },
+            Frame::Data { exec, stream: Stream::Stdin, bytes } if self.in_session => {
+                self.execs.receive(exec, bytes).err().and_then(|breach| self.refuse(&breach))
+            }
+            Frame::Data { .. } => None,
+        }
+    }
+
+    fn handle_message(&mut self, message: HostMessage) -> Option<Ending> {
+        match message {
+            HostMessage::Hello { protocol, session } => self.begin_session(protocol, session),
+            // What a host says before it knows that there is no session, or after it ended one, means nothing.
+            _ if !self.in_session => {}
+            HostMessage::Detach => self.end_session(),
+            HostMessage::Request { id, request } => return self.answer(id, request),
+            HostMessage::Exec { exec, request } => self.start(exec, &request),
+            HostMessage::Credit { exec, stream, bytes } => {
+                return self.execs.give_credit(exec, stream, bytes).err().and_then(|breach| self.refuse(&breach));
+            }
+            HostMessage::Signal { exec, signal } => self.execs.signal(exec, signal),
+            HostMessage::Kill { exec } => self.execs.kill(exec),
+            HostMessage::Resize { exec, size } => self.execs.resize(exec, size),
+        }
+        None
+    }
+
+    fn begin_session(&mut self, protocol: ProtocolRange, session: String) {
+        self.end_session();
+        let protocol = ProtocolRange::OURS.settle(protocol);
+        self.in_session = protocol.is_some();
+        self.channel.outbox().say(&GuestMessage::Welcome {
+            session,
+            protocol,
+            speaks: ProtocolRange::OURS,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+    }
+
+    fn end_session(&mut self) {
+        self.in_session = false;
+        self.execs.abandon();
+    }
+
+    /// Ends the session of a host that broke the protocol. A stream that cannot come back is given up with it.
+    fn refuse(&mut self, error: &dyn std::error::Error) -> Option<Ending> {
+        say(&format!("session: ended, the host broke the protocol: {error}"));
+        self.end_session();
+        self.channel.turn_deaf();
+        (self.channel.kind() == Kind::Stream).then_some(Ending::StreamEnded)
+    }
+
+    fn start(&mut self, exec: ExecId, request: &ExecRequest) {
+        let outbox = self.channel.outbox();
+        if self.lifecycle.is_ready() {
+            self.execs.start(exec, request, &self.events, outbox);
+        } else {
+            let fault = Fault::new(FaultKind::WrongPhase, "commands run once the machine is set up");
+            outbox.say(&GuestMessage::NotStarted { exec, fault });
+        }
+    }
+
+    fn answer(&mut self, id: RequestId, request: Request) -> Option<Ending> {
+        let result = match &request {
+            Request::Prepare(prepare) => self.lifecycle.prepare(prepare).map(|()| Answer::Done),
+            Request::SetUp(set_up) => self.lifecycle.set_up(set_up).map(Answer::Ready),
+            Request::Sync => {
+                rustix::fs::sync();
+                Ok(Answer::Done)
+            }
+            Request::ShutDown => {
+                self.lifecycle.end_processes();
+                self.execs.abandon_aloud(self.channel.outbox());
+                self.lifecycle.shut_down().map(|()| Answer::Done)
+            }
+        };
+        self.channel.outbox().say(&GuestMessage::Reply { id, result });
+        if !matches!(request, Request::ShutDown) {
+            return None;
+        }
+        self.channel.flush_within(LAST_WORDS_LIMIT);
+        Some(Ending::ShutDown)
+    }
+}

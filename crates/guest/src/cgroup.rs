@@ -1,0 +1,88 @@
+//! One cgroup (v2) for each command, so that it can be killed with everything it started, however often that forked.
+//!
+//! No controllers are enabled: the groups only keep processes together. Where there is no cgroup file system of our own, as when
+//! the agent is tested outside of a machine, commands have none and only their process group is killed.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+const GROUPS_PATH: &str = "/sys/fs/cgroup/pyro";
+
+/// All groups of the agent's commands.
+#[derive(Debug, Default)]
+pub(crate) struct Cgroups {
+    root: Option<OwnedFd>,
+    created_count: u64,
+    /// Groups of ended commands in which something still runs.
+    lingering: Vec<String>,
+}
+
+/// The group of one command.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    name: String,
+    dir: OwnedFd,
+}
+
+impl Cgroups {
+    /// The groups of a machine, whose cgroup file system is mounted.
+    pub(crate) fn of_machine() -> Result<Self, Errno> {
+        match rustix::fs::mkdir(GROUPS_PATH, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self { root: Some(open_dir(rustix::fs::CWD, GROUPS_PATH)?), ..Self::default() })
+    }
+
+    /// A new, empty group; `None` outside of a machine.
+    pub(crate) fn create(&mut self) -> Result<Option<Cgroup>, Errno> {
+        let Some(root) = &self.root else { return Ok(None) };
+        self.created_count += 1;
+        let name = format!("exec-{}", self.created_count);
+        rustix::fs::mkdirat(root, name.as_str(), Mode::from_raw_mode(0o755))?;
+        let dir = open_dir(root, &name)?;
+        Ok(Some(Cgroup { name, dir }))
+    }
+
+    /// Gives a group back: it goes as soon as nothing runs in it any more.
+    pub(crate) fn release(&mut self, group: Cgroup) {
+        self.lingering.push(group.name);
+        self.sweep();
+    }
+
+    /// Removes the groups in which nothing runs any more.
+    pub(crate) fn sweep(&mut self) {
+        let Some(root) = &self.root else { return };
+        self.lingering.retain(|name| rustix::fs::unlinkat(root, name.as_str(), AtFlags::REMOVEDIR) == Err(Errno::BUSY));
+    }
+
+    /// Kills everything in all groups.
+    pub(crate) fn kill_all(&self) {
+        if let Some(root) = &self.root {
+            let _ = kill(root);
+        }
+    }
+}
+
+impl Cgroup {
+    /// The group's directory.
+    pub(crate) fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// Kills everything in the group.
+    pub(crate) fn kill(&self) -> Result<(), Errno> {
+        kill(&self.dir)
+    }
+}
+
+fn kill(dir: &OwnedFd) -> Result<(), Errno> {
+    let file = rustix::fs::openat(dir, "cgroup.kill", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(file, b"1").map(drop)
+}
+
+fn open_dir(parent: impl std::os::fd::AsFd, path: &str) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(parent, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}

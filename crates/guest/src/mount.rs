@@ -1,0 +1,227 @@
+//! The root of a machine: mounted, entered, and made read-only again at the end.
+//!
+//! Before `SetUp` the agent lives in the initramfs, where `Prepare` mounts what is shared under `/mnt`. `SetUp` mounts the
+//! workspace disk, lays the overlay over both, moves the root onto `/` and enters it, as `switch_root` does. What stays
+//! below is out of everyone's sight; the agent keeps descriptors of it for the end.
+
+// UNSAFETY: FITRIM has no safe wrapper.
+#![expect(unsafe_code, reason = "discarding unused blocks is an ioctl of its own")]
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use pyro_wire::lifecycle::{Prepare, RootKind};
+use pyro_wire::{Fault, FaultKind};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsPickFlags, MountFlags, MoveMountFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick, mount, mount_move,
+    move_mount,
+};
+
+use crate::devices;
+
+const ENVIRONMENT: &str = "/mnt/environment";
+const WORKSPACE: &str = "/mnt/workspace";
+const MODULES: &str = "/mnt/modules";
+const ROOT: &str = "/mnt/root";
+
+/// What the initramfs mounted for the agent and the root takes over, with the mode of a directory that is missing.
+const MOVED: [(&str, u32); 4] = [("/dev", 0o755), ("/proc", 0o555), ("/sys", 0o555), ("/run", 0o755)];
+
+/// `redirect_dir`: without it a directory of the environment cannot be renamed, only copied, and not every program does that.
+const OVERLAY_OPTIONS: &CStr =
+    c"lowerdir=/mnt/environment,upperdir=/mnt/workspace/upper,workdir=/mnt/workspace/work,redirect_dir=on";
+
+const WARM_READ_BYTES: usize = 256 * 1024;
+
+/// A machine whose shared file systems are mounted.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    kind: RootKind,
+    modules: Option<OwnedFd>,
+}
+
+/// The root the machine lives in.
+#[derive(Debug)]
+pub(crate) struct Root {
+    kind: RootKind,
+    /// Mounted writable, the one others stand on first: the disk, then the overlay on it.
+    writable: Vec<OwnedFd>,
+}
+
+impl Prepared {
+    /// Mounts what `request` names.
+    pub(crate) fn mount(request: &Prepare) -> Result<Self, Fault> {
+        let environment = devices::disk(&request.environment_disk)?;
+        let (target, flags) = match request.root {
+            RootKind::Overlay => (ENVIRONMENT, MountFlags::RDONLY),
+            RootKind::Writable => (ROOT, MountFlags::NOATIME),
+        };
+        mount_disk(&environment, target, flags)?;
+        let mut modules = None;
+        if let Some(serial) = &request.modules_disk {
+            mount_disk(&devices::disk(serial)?, MODULES, MountFlags::RDONLY)?;
+            modules = Some(open_tree(MODULES)?);
+        }
+        warm(target, &request.warm_paths)?;
+        Ok(Self { kind: request.root, modules })
+    }
+
+    /// Mounts the rest and makes it the root of this process and all its children.
+    pub(crate) fn enter(self, workspace_disk: Option<&str>) -> Result<Root, Fault> {
+        let mut writable = Vec::new();
+        if self.kind == RootKind::Overlay {
+            let Some(serial) = workspace_disk else {
+                return Err(Fault::new(FaultKind::InvalidArgument, "an overlay root needs a workspace disk"));
+            };
+            mount_disk(&devices::disk(serial)?, WORKSPACE, MountFlags::NOATIME)?;
+            writable.push(open_tree(WORKSPACE)?);
+            make_dir(&format!("{WORKSPACE}/upper"), 0o755)?;
+            make_dir(&format!("{WORKSPACE}/work"), 0o755)?;
+            make_dir(ROOT, 0o755)?;
+            mount("overlay", ROOT, "overlay", MountFlags::NOATIME, OVERLAY_OPTIONS)
+                .map_err(|error| mount_fault("the overlay", ROOT, error))?;
+        }
+        self.switch_root()?;
+        writable.push(open_tree("/")?);
+        Ok(Root { kind: self.kind, writable })
+    }
+
+    fn switch_root(&self) -> Result<(), Fault> {
+        let moved =
+            MOVED.iter().map(|(path, mode)| Ok((open_tree(path)?, *path, *mode))).collect::<Result<Vec<_>, Fault>>()?;
+        let step = |what: &'static str| move |error: Errno| mount_fault(what, "/", error);
+        rustix::process::chdir(ROOT).map_err(step("the new root"))?;
+        mount_move(".", "/").map_err(step("the new root"))?;
+        rustix::process::chroot(".").map_err(step("the new root"))?;
+        rustix::process::chdir("/").map_err(step("the new root"))?;
+        // Paths are looked up in the new root from here on, links in it included.
+        for (tree, path, mode) in moved {
+            place(&tree, path, mode)?;
+        }
+        if let Some(modules) = &self.modules {
+            // Where `/lib` is a directory of its own, nobody looks for modules in `/usr/lib`.
+            let split = rustix::fs::lstat("/lib").is_ok_and(|stat| file_type(&stat) == FileType::Directory);
+            make_dir(if split { "/lib" } else { "/usr/lib" }, 0o755)?;
+            place(modules, if split { "/lib/modules" } else { "/usr/lib/modules" }, 0o755)?;
+        }
+        if rustix::fs::stat("/tmp").is_err() {
+            make_dir("/tmp", 0o1777)?;
+        }
+        Ok(())
+    }
+}
+
+impl Root {
+    pub(crate) fn kind(&self) -> RootKind {
+        self.kind
+    }
+
+    /// Lets the host's files forget the blocks that the root does not use. A disk without that ability keeps them.
+    pub(crate) fn discard_unused(&self) -> Result<(), Fault> {
+        let root = rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        match root.and_then(|root| fitrim(&root)) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOTTY) => Ok(()),
+            Err(error) => Err(Fault::new(FaultKind::Io, format!("cannot discard unused blocks: {error}"))),
+        }
+    }
+
+    /// Makes the disks read-only, which leaves them as clean as an unmount does.
+    pub(crate) fn make_read_only(self) -> Result<(), Fault> {
+        for tree in self.writable.iter().rev() {
+            let remount = || {
+                let context = fspick(tree, "", FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC)?;
+                fsconfig_set_flag(&context, "ro")?;
+                fsconfig_reconfigure(&context)
+            };
+            remount()
+                .map_err(|error| Fault::new(FaultKind::Mount, format!("cannot make a disk read-only: {error}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Mounts a file system of the kernel's own.
+pub(crate) fn mount_virtual(kind: &str, target: &str, flags: MountFlags, options: &CStr) -> Result<(), Errno> {
+    match rustix::fs::mkdir(target, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    mount(kind, target, kind, flags, options)
+}
+
+fn mount_disk(device: &Path, target: &str, flags: MountFlags) -> Result<(), Fault> {
+    make_dir("/mnt", 0o755)?;
+    make_dir(target, 0o755)?;
+    mount(device, target, "ext4", flags, None)
+        .map_err(|error| mount_fault(&device.display().to_string(), target, error))
+}
+
+/// A descriptor of what is mounted at `path`, by which it can be moved or changed wherever it is by then.
+fn open_tree(path: &str) -> Result<OwnedFd, Fault> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Fault::new(FaultKind::Io, format!("cannot open {path}: {error}")))
+}
+
+/// Moves what `tree` is onto `path`, which is made if it is missing.
+fn place(tree: &OwnedFd, path: &str, mode: u32) -> Result<(), Fault> {
+    make_dir(path, mode)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    move_mount(tree, "", CWD, path, flags).map_err(|error| mount_fault("a tree of the agent", path, error))
+}
+
+fn make_dir(path: &str, mode: u32) -> Result<(), Fault> {
+    match rustix::fs::mkdir(path, Mode::empty()) {
+        // The process's file mode mask has no say in this.
+        Ok(()) => rustix::fs::chmod(path, Mode::from_raw_mode(mode)),
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| Fault::new(FaultKind::Io, format!("cannot make {path}: {error}")))
+}
+
+/// Reads files of the environment, so that they lie in the page cache of every machine restored from this one.
+fn warm(root: &str, paths: &[String]) -> Result<(), Fault> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let root = open_tree(root)?;
+    let mut scratch = vec![0; WARM_READ_BYTES];
+    for path in paths {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let Ok(file) = openat2(&root, path.as_str(), flags, Mode::empty(), ResolveFlags::IN_ROOT) else { continue };
+        if rustix::fs::fstat(&file).is_ok_and(|stat| file_type(&stat) == FileType::RegularFile) {
+            while rustix::io::read(&file, &mut scratch).is_ok_and(|count| count > 0) {}
+        }
+    }
+    Ok(())
+}
+
+fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+fn mount_fault(what: &str, target: &str, error: Errno) -> Fault {
+    Fault::new(FaultKind::Mount, format!("cannot mount {what} at {target}: {error}"))
+}
+
+fn fitrim(root: &OwnedFd) -> Result<(), Errno> {
+    /// `struct fstrim_range` of `linux/fs.h`.
+    #[repr(C)]
+    struct Range {
+        start: u64,
+        length: u64,
+        length_min: u64,
+    }
+    let mut range = Range { start: 0, length: u64::MAX, length_min: 0 };
+    let opcode = rustix::ioctl::opcode::read_write::<Range>(b'X', 121);
+    // SAFETY: FITRIM reads and writes one `fstrim_range`, which `range` is, and keeps no pointer to it.
+    let result = unsafe { libc::ioctl(root.as_raw_fd(), libc::c_ulong::from(opcode), &raw mut range) };
+    if result == 0 {
+        return Ok(());
+    }
+    // SAFETY: reads this thread's error number.
+    Err(Errno::from_raw_os_error(unsafe { *libc::__errno_location() }))
+}
