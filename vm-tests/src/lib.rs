@@ -2,13 +2,16 @@
 //!
 //! [`Home`] is a user of one test: own state, configuration and temporary files, and either the machine's shared cache
 //! of environments or an empty one. [`Pyro`] is one call of the program, [`Outcome`] what came of it, [`Running`] the time
-//! between, [`Terminal`] the same on a terminal. [`leftovers`] finds what a call left behind.
+//! between, [`Terminal`] the same on a terminal. [`leftovers`] finds what a call left behind. [`archive`] makes a Debian
+//! archive with a key of its own and [`http`] serves it, with faults to order.
 //!
 //! Deliberately absent: any crate of pyro. What is tested is the program as a user has it, from `PYRO_BIN` or the
 //! release build. `PYRO_KEEP=1` keeps the homes for a look, `PYRO_TEST_CACHE` names another shared cache.
 
+pub mod archive;
 mod guests;
 mod home;
+pub mod http;
 pub mod leftovers;
 mod outcome;
 mod pyro;

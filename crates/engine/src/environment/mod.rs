@@ -5,6 +5,7 @@
 
 pub mod deb;
 pub mod ext4;
+pub mod fetch;
 pub mod package;
 pub mod rootfs;
 pub mod sources;
