@@ -52,6 +52,23 @@ pub struct MachineExit {
     pub status: i32,
     /// What the hypervisor itself printed, bounded and cleaned for a terminal.
     pub stderr_tail: String,
+    /// What made it end, as far as it said.
+    pub cause: ExitCause,
+}
+
+/// What made a machine end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitCause {
+    /// The guest powered off.
+    PoweredOff,
+    /// The guest restarted itself, which ends a machine of ours.
+    Reset,
+    /// The guest's kernel gave up; its console says why.
+    Panicked,
+    /// It was ended from outside: by us, or by someone who killed the hypervisor in an orderly way.
+    Ended,
+    /// The hypervisor failed or was killed.
+    HypervisorFailed,
 }
 
 /// Why a machine was not launched.

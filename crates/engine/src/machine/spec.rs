@@ -3,6 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+/// Name of the virtio-serial port to the agent. It is the wire's word too (`PORT_NAME`); a test of the supervisor holds the two
+/// together, because this room knows no wire.
+pub const GUEST_PORT_NAME: &str = "org.pyro.agent.0";
+
 /// Who executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Accelerator {
@@ -10,6 +14,17 @@ pub enum Accelerator {
     Kvm,
     /// QEMU's software emulation.
     Tcg,
+}
+
+impl Accelerator {
+    /// `kvm` or `tcg`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
 }
 
 /// What the user asked for.
@@ -54,6 +69,18 @@ pub struct Disk {
     pub layers: Vec<DiskLayer>,
     /// Whether the guest may only read.
     pub read_only: bool,
+    /// What a flush by the guest does.
+    pub flush: Flush,
+}
+
+/// What becomes of a guest's wish that its writes be on stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// The host writes them through: for a disk that must survive a crash of the host.
+    Honoured,
+    /// They stay in the host's page cache, where they survive the guest, the hypervisor and pyro, but not the host. Much
+    /// faster: for disks that are thrown away, or synced once when they are done.
+    Ignored,
 }
 
 /// One file of a disk.

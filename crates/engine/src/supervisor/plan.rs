@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pyro_wire::lifecycle::{Prepare, RootKind, SetUp};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::machine::{Accelerator, Disk, DiskFormat, DiskLayer, MachineSpec, Memory, Start};
+use crate::machine::{Accelerator, Disk, DiskFormat, DiskLayer, Flush, MachineSpec, Memory, Start};
 use crate::store::hex;
 
 /// Raised when the order or kind of a machine's devices changes; part of every template's key.
@@ -141,5 +141,10 @@ fn open(path: &Path, writable: bool) -> io::Result<OwnedFd> {
 }
 
 fn raw_disk(serial: &str, file: OwnedFd, read_only: bool) -> Disk {
-    Disk { serial: serial.to_owned(), layers: vec![DiskLayer { file, format: DiskFormat::Raw }], read_only }
+    Disk {
+        serial: serial.to_owned(),
+        layers: vec![DiskLayer { file, format: DiskFormat::Raw }],
+        read_only,
+        flush: Flush::Ignored,
+    }
 }
