@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pyro_wire::exec::{ExecRequest, Word};
 use pyro_wire::Stream;
+use pyro_wire::exec::{ExecRequest, Word};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
