@@ -43,6 +43,21 @@ pub(crate) fn ago(elapsed: Duration) -> String {
     }
 }
 
+/// A time as `2026-11-23T11:12:05Z`, from seconds since 1970.
+pub(crate) fn utc(unix_seconds: u64) -> String {
+    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    // Howard Hinnant's days-to-date, with years that begin in March so that the leap day is their last.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let march_month = (5 * day + 2) / 153;
+    let day = day - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
 /// Rows as aligned columns; the last one is not padded.
 pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
@@ -81,6 +96,16 @@ mod tests {
         check(12_340, "12.3 s");
         check(242_000, "4 min 2 s");
         check(11_100_000, "3 h 5 min");
+    }
+
+    #[test]
+    fn times_are_dates() {
+        let check = |seconds, text: &str| assert_eq!(super::utc(seconds), text);
+        check(0, "1970-01-01T00:00:00Z");
+        check(951_782_399, "2000-02-28T23:59:59Z");
+        check(951_782_400, "2000-02-29T00:00:00Z");
+        check(1_795_432_325, "2026-11-23T11:12:05Z");
+        check(4_102_444_800, "2100-01-01T00:00:00Z");
     }
 
     #[test]
