@@ -12,7 +12,7 @@ use pyro_wire::lifecycle::RootKind;
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
-use super::run::{CommandEnd, CommandError, CommandRequest, CommandStreams, run_command};
+use super::command::{CommandEnd, CommandError, CommandRequest, CommandStreams, run_command};
 use crate::environment::{FinishError, FinishJob, Finisher};
 use crate::machine::{Accelerator, Driver};
 use crate::progress::{Progress, Reporter};

@@ -1,5 +1,5 @@
 //! The operations a face can ask for; one file per noun.
 
+pub mod command;
 pub mod doctor;
 pub mod finish;
-pub mod run;

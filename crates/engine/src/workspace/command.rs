@@ -1,7 +1,4 @@
-//! `run`: one command in a machine of its own, which is gone afterwards.
-//!
-//! The machine belongs to the calling process: it has no name, no directory and no file, only descriptors, so that
-//! nothing of it can outlive the process however that ends.
+//! One command in a machine that takes commands: its streams passed on live, its time limited, its end told.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,7 +10,6 @@ use tokio::sync::mpsc;
 
 pub use pyro_wire::{Exit, Fault, FaultKind, TerminalSize};
 
-use crate::machine::Accelerator;
 use crate::supervisor::boot::Ready;
 use crate::supervisor::guest_link::{ExecEvent, ExecHandle, ExecStdin, LinkError, RunningExec};
 
@@ -79,17 +75,6 @@ pub struct CommandOutcome {
     pub end: CommandEnd,
     /// How long it ran, in milliseconds.
     pub duration_ms: u64,
-}
-
-/// What a `run` did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunOutcome {
-    /// The command's end.
-    pub command: CommandOutcome,
-    /// What the machine ran on.
-    pub accelerator: Accelerator,
-    /// From the call to a machine that takes commands, in milliseconds.
-    pub start_ms: u64,
 }
 
 /// Why a command has no outcome.
