@@ -33,6 +33,24 @@ impl Home {
         Self::new(|dir| dir.join("cache"))
     }
 
+    /// A user whose cache has the shared environments, but whose templates and verdict on KVM are still to be made.
+    ///
+    /// # Panics
+    /// The shared cache is not there.
+    #[must_use]
+    pub fn borrowing() -> Self {
+        let home = Self::empty();
+        std::fs::create_dir(&home.cache).expect("it is a new directory");
+        let shared = surroundings::shared_cache();
+        for name in ["environments", "kernels", "blank-disks", "downloads", "lists"] {
+            let from = shared.join(name);
+            if from.exists() {
+                std::os::unix::fs::symlink(from, home.cache.join(name)).expect("it is a new directory");
+            }
+        }
+        home
+    }
+
     fn new(cache: impl Fn(&Path) -> PathBuf) -> Self {
         leftovers::adopt_orphans();
         let mut dir = tempfile::Builder::new().prefix("pyro-test-").tempdir().expect("a temporary directory");

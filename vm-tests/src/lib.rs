@@ -9,6 +9,7 @@
 //! release build. `PYRO_KEEP=1` keeps the homes for a look, `PYRO_TEST_CACHE` names another shared cache.
 
 pub mod archive;
+pub mod false_qemu;
 mod guests;
 mod home;
 pub mod http;
