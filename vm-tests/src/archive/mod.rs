@@ -38,6 +38,8 @@ pub struct Archive {
 pub enum ListForm {
     /// `Packages.xz`
     Xz,
+    /// `Packages.gz`
+    Gzip,
     /// `Packages`
     Plain,
 }
@@ -98,6 +100,7 @@ impl Archive {
     pub fn list_path(&self) -> &'static str {
         match self.list_form {
             ListForm::Xz => "main/binary-amd64/Packages.xz",
+            ListForm::Gzip => "main/binary-amd64/Packages.gz",
             ListForm::Plain => "main/binary-amd64/Packages",
         }
     }
@@ -118,8 +121,8 @@ impl Archive {
             "Architectures: amd64\nComponents: main\nDescription: an archive of tests\n - with a dash\nSHA256:\n",
         );
         text.push_str(&format!(" {} {} main/binary-amd64/Packages\n", sha256(list), list.len()));
-        if self.list_form == ListForm::Xz {
-            text.push_str(&format!(" {} {} main/binary-amd64/Packages.xz\n", sha256(packed), packed.len()));
+        if self.list_form != ListForm::Plain {
+            text.push_str(&format!(" {} {} {}\n", sha256(packed), packed.len(), self.list_path()));
         }
         text
     }
@@ -127,6 +130,7 @@ impl Archive {
     fn pack(&self, list: &[u8]) -> Vec<u8> {
         match self.list_form {
             ListForm::Xz => xz(list),
+            ListForm::Gzip => gzip(list),
             ListForm::Plain => list.to_vec(),
         }
     }
@@ -147,6 +151,11 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory can be written to")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory can be written to")
 }
 

@@ -2,7 +2,7 @@
 //!
 //! RFC 9580, the part of it that `gpg` and `sqv` write for archives: version 4 keys and signatures, RSA from 2048 bits
 //! and Ed25519, SHA-2 from 256 bits. Everything else is refused. There is no encryption here and no trust but the keyring;
-//! the mathematics is `ring`'s. Why this is not a library: `docs/decisions/archive-signatures.md`.
+//! the mathematics is `ring`'s. Why this is not a library: `docs/decisions/0005-archive-signatures.md`.
 
 mod armor;
 mod cleartext;
