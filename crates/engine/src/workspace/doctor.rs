@@ -144,6 +144,20 @@ fn filesystem_of(mountinfo: &str, path: &Path) -> Option<String> {
     mounts.max_by_key(|(length, _)| *length).map(|(_, kind)| kind.to_owned())
 }
 
+/// Process ids of the children of this process: while no machine is wanted there must be none.
+#[must_use]
+pub fn child_processes() -> Vec<u32> {
+    let me = std::process::id();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| parent_of(&stat) == Some(me))).collect()
+}
+
+/// The parent's process id in the text of `stat`. The program's name may hold blanks and brackets.
+fn parent_of(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Undoes the kernel's octal escapes of blanks and backslashes.
 fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
@@ -155,7 +169,7 @@ fn unescape(text: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::{cgroup_limits, directory, filesystem_of, os_release_field, parse_meminfo};
+    use super::{cgroup_limits, directory, filesystem_of, os_release_field, parent_of, parse_meminfo};
 
     #[test]
     fn a_directory_that_is_not_there_is_judged_by_its_parent_and_not_made() {
@@ -196,6 +210,12 @@ mod tests {
         std::fs::write(root.path().join("a/memory.current"), "40\n").unwrap();
         assert_eq!(cgroup_limits("1:cpu:/x\n0::/a/b\n", root.path()), [(100, 40)]);
         assert_eq!(cgroup_limits("", root.path()), []);
+    }
+
+    #[test]
+    fn a_parent_is_found_behind_any_name() {
+        assert_eq!(parent_of("12 (a) b (c)) S 34 12 12"), Some(34));
+        assert_eq!(parent_of("12 (a"), None);
     }
 
     #[test]

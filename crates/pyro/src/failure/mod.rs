@@ -152,12 +152,14 @@ impl Failure {
 
     /// The failure as a failed check of `doctor`.
     pub(crate) fn into_check(self, name: &'static str) -> Check {
-        let mut found = self.message;
-        for cause in &self.causes {
-            found.push_str(": ");
-            found.push_str(cause);
-        }
-        Check::fail(name, found, self.hint.unwrap_or_default())
+        Check::fail(name, self.in_one_line(), self.hint.unwrap_or_default())
+    }
+
+    /// What failed and why, without what to do next.
+    pub(crate) fn in_one_line(&self) -> String {
+        let mut words = vec![self.message.clone()];
+        words.extend(self.causes.iter().cloned());
+        one_line(&words.join(": "))
     }
 
     fn exit(&self, refused: u8) -> u8 {
@@ -190,16 +192,11 @@ impl Failure {
     }
 
     fn json(&self) -> String {
-        let mut message = self.message.clone();
-        for cause in &self.causes {
-            message.push_str(": ");
-            message.push_str(cause);
-        }
         let told = Told {
             ok: false,
             error: ToldError {
                 code: self.kind.code(),
-                message: one_line(&message),
+                message: self.in_one_line(),
                 hint: self.hint.as_deref().map(one_line),
                 console: self.console.lines().map(one_line).collect(),
             },
