@@ -2,8 +2,12 @@
 //! everything it had started; work that does not let itself be dropped in time, or a second signal, ends the process.
 
 use std::io;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, wait};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -14,9 +18,15 @@ use crate::terminal;
 /// How long dropped work may take to let go before the process ends without waiting for it.
 const LETTING_GO_MAX: Duration = Duration::from_secs(5);
 
+/// How long killed children may take to be gone.
+const CHILDREN_MAX: Duration = Duration::from_secs(1);
+
 const HANGUP: u8 = 1;
 const INTERRUPT: u8 = 2;
 const TERMINATE: u8 = 15;
+
+/// Who hears of a signal now. When nobody does, a signal ends the process as it does by default.
+static HEARER: Mutex<Option<mpsc::UnboundedSender<u8>>> = Mutex::new(None);
 
 /// Runs `work` to its end.
 ///
@@ -24,7 +34,9 @@ const TERMINATE: u8 = 15;
 /// The failure of the work, or that a signal ended it.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = runtime().map_err(|error| no_runtime(&error))?;
-    let mut signals = listen().map_err(|error| no_runtime(&error))?;
+    let (sender, mut signals) = mpsc::unbounded_channel();
+    *hearer() = Some(sender);
+    listen().map_err(|error| no_runtime(&error))?;
     let result = runtime.block_on(async {
         tokio::select! {
             biased;
@@ -34,7 +46,27 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     });
     // A thread may still sit in a blocking read of standard input; it ends with the process.
     runtime.shutdown_background();
+    if result.is_err() {
+        see_children_off();
+    }
+    hearer().take();
     result
+}
+
+fn hearer() -> MutexGuard<'static, Option<mpsc::UnboundedSender<u8>>> {
+    HEARER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until what was killed is gone, so that nobody who looks after our exit code finds it dying.
+fn see_children_off() {
+    let begun = Instant::now();
+    while begun.elapsed() < CHILDREN_MAX {
+        match wait(WaitOptions::NOHANG) {
+            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -56,8 +88,11 @@ fn interrupted(signal: u8) -> Failure {
 }
 
 /// Listens on a thread of its own, so that a signal is heard also while the work computes.
-fn listen() -> io::Result<mpsc::UnboundedReceiver<u8>> {
-    let (sender, receiver) = mpsc::unbounded_channel();
+fn listen() -> io::Result<()> {
+    static LISTENS: AtomicBool = AtomicBool::new(false);
+    if LISTENS.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     let runtime = runtime()?;
     let ignored = ignored_signals();
     let mut streams = {
@@ -67,14 +102,15 @@ fn listen() -> io::Result<mpsc::UnboundedReceiver<u8>> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let first = next(&mut streams).await;
-            if sender.send(first).is_err() {
-                return;
+            let heard = hearer().as_ref().is_some_and(|sender| sender.send(first).is_ok());
+            if heard {
+                // A second signal is impatience.
+                drop(tokio::time::timeout(LETTING_GO_MAX, next(&mut streams)).await);
             }
-            let last = tokio::time::timeout(LETTING_GO_MAX, next(&mut streams)).await.unwrap_or(first);
-            end_process(128 + last);
+            end_process(128 + first);
         });
     })?;
-    Ok(receiver)
+    Ok(())
 }
 
 /// Waits for the next of the signals; for ever when all are ignored.
