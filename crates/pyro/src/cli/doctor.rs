@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pyro_engine::Settings;
+use pyro_engine::environment::sources::debian::probe_reachable;
 use pyro_engine::workspace::doctor;
 
 use super::Face;
@@ -11,6 +12,9 @@ use crate::failure::{EXIT_REFUSED, Failure};
 use crate::report::Report as _;
 use crate::report::doctor::{self as judge, Check, DoctorReport};
 use crate::{interrupt, report};
+
+/// The release that the archive is asked for.
+const RELEASE: &str = "bookworm";
 
 const EXIT_CODES: &str = "Nothing is created or changed. Exit code: 0 when this host is ready, 1 when a check failed.";
 
@@ -36,10 +40,13 @@ impl DoctorArgs {
     }
 
     async fn host_checks(&self, settings: &Settings) -> Result<Vec<Check>, Failure> {
+        let mirror_url = &settings.debian.mirror_url;
+        let answer = probe_reachable(&settings.debian, &settings.proxy, RELEASE).await.map_err(Failure::from);
         Ok(vec![
             judge::memory(doctor::memory()),
             judge::cache(&doctor::directory(&settings.cache_dir)),
             judge::state(&doctor::directory(&settings.state_dir)),
+            judge::archive(mirror_url, answer),
         ])
     }
 }

@@ -3,6 +3,7 @@
 //! A failure is at most three lines on standard error, and the same three things as `error` of a JSON object. Only a
 //! guest that did not boot adds the last lines of its console below them.
 
+mod archive;
 mod words;
 
 use std::error::Error;
@@ -153,6 +154,11 @@ impl Failure {
     /// The failure as a failed check of `doctor`.
     pub(crate) fn into_check(self, name: &'static str) -> Check {
         Check::fail(name, self.in_one_line(), self.hint.unwrap_or_default())
+    }
+
+    /// The failure as a warning of `doctor`.
+    pub(crate) fn into_warning(self, name: &'static str) -> Check {
+        Check::warn(name, self.in_one_line(), self.hint.unwrap_or_default())
     }
 
     /// What failed and why, without what to do next.

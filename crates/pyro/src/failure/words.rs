@@ -5,8 +5,8 @@ use pyro_engine::store::lock::LockError;
 use pyro_engine::supervisor::boot::{BootCause, BootError};
 use pyro_engine::supervisor::guest_link::LinkError;
 use pyro_engine::supervisor::start::StartError;
-use pyro_engine::workspace::doctor;
 use pyro_engine::workspace::command::{CommandError, Fault, FaultKind};
+use pyro_engine::workspace::doctor;
 
 use super::{EXIT_COMMAND_NOT_FOUND, EXIT_NOT_EXECUTABLE, Failure, Kind};
 use crate::settings::SettingsError;

@@ -1,12 +1,14 @@
 //! What the facts about a host mean for its user: one line each, `ok`, `warn` or `fail`, and what to do about it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use pyro_engine::workspace::doctor::{DirectoryFacts, HostMemory, Platform};
 use serde::Serialize;
 
 use super::clean::one_line;
 use super::{Report, units};
+use crate::failure::Failure;
 
 /// Disk room that an environment, its kernel and its template take.
 const ENVIRONMENT_BYTES: u64 = 1 << 30;
@@ -139,6 +141,16 @@ pub(crate) fn cache(facts: &DirectoryFacts) -> Check {
 /// Judges the state directory.
 pub(crate) fn state(facts: &DirectoryFacts) -> Check {
     directory("state", facts, "PYRO_STATE_DIR")
+}
+
+/// Judges the way to the archive.
+pub(crate) fn archive(mirror_url: &str, answer: Result<Duration, Failure>) -> Check {
+    const NAME: &str = "archive";
+    match answer {
+        Ok(took) => Check::ok(NAME, format!("{mirror_url} answered after {}", units::duration(took))),
+        // What is cached goes on working without it.
+        Err(failure) => failure.into_warning(NAME),
+    }
 }
 
 fn directory(name: &'static str, facts: &DirectoryFacts, variable: &str) -> Check {
