@@ -12,8 +12,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
-/// Past this many unsent bytes neither output nor requests are taken, so that a host which does not read costs no more.
+/// Past this many unsent bytes no output of commands is taken.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Past this many, which only answers can bring about, nothing of the host is read either: it must first read itself. Far over
+/// the other limit, so that a host may well write while output waits for it.
+const UNANSWERED_BYTES_MAX: usize = 4 * UNSENT_BYTES_MAX;
 
 /// Bytes read from the host between two looks at everything else.
 const TURN_BYTES: usize = 256 * 1024;
@@ -86,7 +90,7 @@ impl Channel {
 
     /// Whether [`Self::hear`] would do something now.
     pub(crate) fn has_more(&self) -> bool {
-        self.readable && self.outbox.has_room()
+        self.readable && self.outbox.unsent().len() < UNANSWERED_BYTES_MAX
     }
 
     /// Whether [`Self::flush`] would do something now.
