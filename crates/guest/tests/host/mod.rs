@@ -261,7 +261,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // Closing the stream ends the agent and its commands; this is for one that hangs.
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        drop(self.stream.shutdown(std::net::Shutdown::Both));
         for _ in 0..200 {
             if self.agent.try_wait().is_ok_and(|status| status.is_some()) {
                 return;
