@@ -150,7 +150,8 @@ pub fn child_processes() -> Vec<u32> {
     let me = std::process::id();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter(|id| fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| parent_of(&stat) == Some(me))).collect()
+    ids.filter(|id| fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| parent_of(&stat) == Some(me)))
+        .collect()
 }
 
 /// The parent's process id in the text of `stat`. The program's name may hold blanks and brackets.

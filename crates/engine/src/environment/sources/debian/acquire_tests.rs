@@ -309,13 +309,12 @@ async fn offline_with_everything_kept_works_and_is_said() {
     // Past its end, too: there is nothing newer.
     let offline = bed.acquire_at(now() + 2 * DAY, &["git"]).await.unwrap();
     assert_eq!(offline, online);
-    let notes = bed.notes.lock().unwrap();
+    let notes = std::mem::take(&mut *bed.notes.lock().unwrap());
     assert_eq!(notes.len(), 1);
     assert!(
         notes[0].starts_with("the archive of bookworm cannot be reached: using its package list of 20"),
         "{notes:?}"
     );
-    drop(notes);
     let error = bed.acquire(&["git", "libc6", "zsh"]).await.unwrap_err();
     assert!(matches!(error, AcquireError::Resolve(_)), "{error}");
 }

@@ -5,7 +5,7 @@
 //! time works on the lists of a suite.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::error::AcquireError;
@@ -74,6 +74,13 @@ struct Verified {
     url: String,
 }
 
+/// A list that a release offers.
+struct Offer<'a> {
+    name: &'static str,
+    packing: Packing,
+    listed: &'a ListedFile,
+}
+
 impl Suite {
     fn release_url(&self) -> String {
         format!("{}/dists/{}/InRelease", self.base_url, self.name)
@@ -111,13 +118,13 @@ impl Loader<'_> {
         if let Some(valid_until) = current.release.valid_until.filter(|end| *end < self.now) {
             return Err(AcquireError::Expired { url: current.url, valid_until, now: self.now });
         }
-        let (name, packing, listed) = choose_list(&current)?;
-        let path = dir.join(&listed.sha256);
-        let list_url = self.fetch_list(suite, &current.release, name, listed, &path).await?;
-        let list = unpack_list(suite, &current, packing, &path, list_url).await?;
+        let offer = choose_list(&current)?;
+        let path = dir.join(&offer.listed.sha256);
+        let list_url = self.fetch_list(suite, &current, &offer, &path).await?;
+        let list = unpack_list(suite, &current, offer.packing, &path, list_url).await?;
         let kept = dir.join(KEPT_RELEASE);
         atomic::write(&kept, &current.file).map_err(|source| AcquireError::Disk { path: kept, source })?;
-        remove_others(dir, &listed.sha256);
+        remove_others(dir, &offer.listed.sha256);
         Ok(list)
     }
 
@@ -125,15 +132,15 @@ impl Loader<'_> {
     async fn fetch_list(
         &self,
         suite: &Suite,
-        release: &Release,
-        name: &str,
-        listed: &ListedFile,
+        verified: &Verified,
+        offer: &Offer<'_>,
         path: &Path,
     ) -> Result<String, AcquireError> {
+        let listed = offer.listed;
         let base = format!("{}/dists/{}/{LIST_DIR}", suite.base_url, suite.name);
-        let plain = format!("{base}/{name}");
+        let plain = format!("{base}/{}", offer.name);
         let got = self.tally.file();
-        if release.by_hash {
+        if verified.release.by_hash {
             let url = format!("{base}/by-hash/SHA256/{}", listed.sha256);
             match self.fetcher.file(&remote(&url, listed), path, &got).await {
                 Err(error) if error.is_not_found() => {}
@@ -149,9 +156,9 @@ impl Loader<'_> {
         let Some(kept) = self.read_kept(suite, dir)? else {
             return Err(AcquireError::Offline { suite: suite.name.clone(), source: error });
         };
-        let (name, packing, listed) = choose_list(&kept)?;
-        let path = dir.join(&listed.sha256);
-        let whole = path.exists() && digest_of(&path).await? == listed.sha256;
+        let offer = choose_list(&kept)?;
+        let path = dir.join(&offer.listed.sha256);
+        let whole = path.exists() && digest_of(&path).await? == offer.listed.sha256;
         if !whole {
             return Err(AcquireError::Offline { suite: suite.name.clone(), source: error });
         }
@@ -161,8 +168,8 @@ impl Loader<'_> {
             show_date(kept.release.date)
         );
         (self.tally.report)(Progress::Note(note));
-        let url = dir.join(name).display().to_string();
-        unpack_list(suite, &kept, packing, &path, url).await
+        let url = dir.join(offer.name).display().to_string();
+        unpack_list(suite, &kept, offer.packing, &path, url).await
     }
 
     fn read_kept(&self, suite: &Suite, dir: &Path) -> Result<Option<Verified>, AcquireError> {
@@ -188,8 +195,11 @@ impl Loader<'_> {
     }
 }
 
-fn choose_list(verified: &Verified) -> Result<(&'static str, Packing, &ListedFile), AcquireError> {
-    let offered = |(name, packing)| Some((name, packing, verified.release.file(&format!("{LIST_DIR}/{name}"))?));
+fn choose_list(verified: &Verified) -> Result<Offer<'_>, AcquireError> {
+    let offered = |(name, packing)| {
+        let listed = verified.release.file(&format!("{LIST_DIR}/{name}"))?;
+        Some(Offer { name, packing, listed })
+    };
     let chosen = PACKINGS.into_iter().find_map(offered);
     chosen.ok_or_else(|| AcquireError::NoList { url: verified.url.clone() })
 }
@@ -243,7 +253,7 @@ fn remove_others(dir: &Path, list: &str) {
     }
 }
 
-async fn take_lock(path: &PathBuf) -> Result<Lock, LockError> {
+async fn take_lock(path: &Path) -> Result<Lock, LockError> {
     loop {
         match Lock::try_take(path) {
             // Asked again rather than waited for in a thread, so that whoever drops this future stops it.

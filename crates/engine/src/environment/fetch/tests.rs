@@ -137,6 +137,17 @@ async fn a_part_file_of_something_else_is_started_over() {
 }
 
 #[tokio::test]
+async fn a_file_that_changed_between_two_answers_is_fetched_whole() {
+    let bed = bed();
+    bed.server.put("/a.deb", vec![9; CONTENT_LENGTH]);
+    bed.server.fail("/a.deb", Fault::CutAfter(100_000));
+    bed.server.fail("/a.deb", Fault::Replace(bed.content.clone()));
+    bed.fetch().await.unwrap();
+    bed.check_good();
+    assert_eq!(bed.ranges(), [None, Some("bytes=100000-".to_owned())]);
+}
+
+#[tokio::test]
 async fn a_server_without_ranges_or_with_wrong_ones_sends_all() {
     for fault in [Fault::IgnoreRange, Fault::WrongRange, Fault::Status(416)] {
         let bed = bed();

@@ -4,19 +4,27 @@
 //! same file goes on with, and which is locked while one is under way. Leaves to its callers where a file's size and
 //! digest come from.
 
-use std::fs::{File, OpenOptions, TryLockError};
+mod error;
+mod part;
+
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
 use reqwest::{Client, NoProxy, Proxy, Response, StatusCode};
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
+
+pub use error::FetchError;
+
+pub(crate) use error::shown;
 
 use crate::settings::ProxySettings;
 use crate::store::hex;
+use error::{disk, unreachable};
+use part::{Part, claim};
 
 /// Fetches files. Cheap to keep, and better kept: it reuses connections.
 #[derive(Debug, Clone)]
@@ -54,9 +62,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// Attempts for one file, whatever they bring: a server that gives a byte at a time is not waited for for ever.
 const ATTEMPTS_MAX: u32 = 100;
 
-/// How often a file that another process is downloading is looked at.
-const CLAIM_PAUSE: Duration = Duration::from_millis(100);
-
 /// A file on a server, known beforehand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteFile {
@@ -70,102 +75,6 @@ pub struct RemoteFile {
 
 /// Receives how much of a file is here; may fall back when a download starts over.
 pub type Got<'a> = &'a (dyn Fn(u64) + Send + Sync);
-
-/// Why a file was not fetched. URLs in it carry no passwords.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The URL or a proxy's URL is not one, or the client cannot be set up.
-    #[error("cannot use {what}")]
-    Setup {
-        /// What is wrong.
-        what: String,
-        /// The cause.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// No connection, or one that broke or stalled, after all attempts.
-    #[error("cannot reach {url}")]
-    Unreachable {
-        /// What was fetched.
-        url: String,
-        /// The cause.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The connection ended early, after all attempts.
-    #[error("{url} ended after {got} of {expected} bytes")]
-    Cut {
-        /// What was fetched.
-        url: String,
-        /// Bytes that arrived.
-        got: u64,
-        /// Bytes there should be.
-        expected: u64,
-    },
-    /// The server refused, after all attempts where trying again could help.
-    #[error("{url} was answered with {status}")]
-    Status {
-        /// What was fetched.
-        url: String,
-        /// The answer.
-        status: StatusCode,
-    },
-    /// The file has another size than it must have.
-    #[error("{url} has {found} bytes instead of {expected}")]
-    Size {
-        /// What was fetched.
-        url: String,
-        /// The size it must have.
-        expected: u64,
-        /// The size it has, or the least it can have.
-        found: u64,
-    },
-    /// The file is larger than anything of its kind.
-    #[error("{url} is larger than {size_bytes_max} bytes")]
-    TooLarge {
-        /// What was fetched.
-        url: String,
-        /// The limit.
-        size_bytes_max: u64,
-    },
-    /// The file is not the one it must be. It was removed.
-    #[error("{url} has SHA-256 {found} instead of {expected}")]
-    Digest {
-        /// What was fetched.
-        url: String,
-        /// The digest it must have.
-        expected: String,
-        /// The digest it has.
-        found: String,
-    },
-    /// This machine's disk failed.
-    #[error("cannot write {}", path.display())]
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl FetchError {
-    /// Whether it means that the server cannot be used now, not that it has something wrong.
-    #[must_use]
-    pub fn is_unreachable(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Cut { .. } => true,
-            Self::Status { status, .. } => is_passing(*status),
-            _ => false,
-        }
-    }
-
-    /// Whether the server says that it does not have the file.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. })
-    }
-}
 
 impl Fetcher {
     /// A client with these proxies and no others.
@@ -219,7 +128,7 @@ impl Fetcher {
                 got(remote.size_bytes);
                 return Ok(());
             }
-            let part = claim(path, self.patience).await?;
+            let part = claim(path).await?;
             // Who held the part file before may have finished it.
             if !path.exists() {
                 return self.finish(remote, path, part, got).await;
@@ -233,7 +142,6 @@ impl Fetcher {
             part.restart().await?;
         }
         loop {
-            let continued = part.length > 0;
             got(part.length);
             if let Err(error) = self.complete(remote, &mut part, got).await {
                 if matches!(error, FetchError::Size { .. }) {
@@ -245,7 +153,7 @@ impl Fetcher {
             if found == remote.sha256 {
                 return std::fs::rename(&part.path, path).map_err(|source| disk(path, source));
             }
-            if !continued {
+            if !part.pieced {
                 part.remove();
                 let (url, expected) = (shown(&remote.url), remote.sha256.clone());
                 return Err(FetchError::Digest { url, expected, found });
@@ -290,7 +198,7 @@ impl Fetcher {
         }
         let mut response = request.send().await.map_err(unreachable)?;
         match response.status() {
-            StatusCode::PARTIAL_CONTENT if goes_on_at(&response, part.length, remote.size_bytes) => {}
+            StatusCode::PARTIAL_CONTENT if goes_on_at(&response, part.length, remote.size_bytes) => part.pieced = true,
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if part.length > 0 => {
                 part.restart().await?;
                 return Err(cut(remote, 0));
@@ -372,72 +280,6 @@ impl Fetcher {
     }
 }
 
-/// A file that is not whole yet, locked for as long as this lives.
-#[derive(Debug)]
-struct Part {
-    path: PathBuf,
-    file: tokio::fs::File,
-    length: u64,
-    /// What the server called this state of the file, if it was asked in this process.
-    validator: Option<String>,
-}
-
-impl Part {
-    async fn restart(&mut self) -> Result<(), FetchError> {
-        self.flush().await?;
-        let emptied = async {
-            self.file.set_len(0).await?;
-            self.file.rewind().await
-        };
-        emptied.await.map_err(|source| disk(&self.path, source))?;
-        (self.length, self.validator) = (0, None);
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), FetchError> {
-        self.file.flush().await.map_err(|source| disk(&self.path, source))
-    }
-
-    fn remove(&self) {
-        // What is wrong with the content is what is reported; a file left here would fail the next check as well.
-        drop(std::fs::remove_file(&self.path));
-    }
-}
-
-/// Opens and locks the part file of `path`, waiting for another process or task that has it.
-async fn claim(path: &Path, patience: Patience) -> Result<Part, FetchError> {
-    let mut part_name = path.as_os_str().to_owned();
-    part_name.push(".part");
-    let part_path = PathBuf::from(part_name);
-    loop {
-        match try_claim(&part_path).map_err(|source| disk(&part_path, source))? {
-            Some((file, length)) => {
-                let mut file = tokio::fs::File::from_std(file);
-                file.seek(io::SeekFrom::End(0)).await.map_err(|source| disk(&part_path, source))?;
-                return Ok(Part { path: part_path, file, length, validator: None });
-            }
-            None => tokio::time::sleep(CLAIM_PAUSE.min(patience.stall)).await,
-        }
-    }
-}
-
-/// `None` when another holds it, or when it got its final name between opening and locking.
-fn try_claim(part_path: &Path) -> io::Result<Option<(File, u64)>> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(part_path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    let ours = file.metadata()?;
-    let named = match std::fs::metadata(part_path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        named => named?,
-    };
-    Ok(((named.dev(), named.ino()) == (ours.dev(), ours.ino())).then_some((file, ours.len())))
-}
-
 /// Whether the file is here and good. A bad one is removed.
 async fn check_kept(remote: &RemoteFile, path: &Path) -> Result<bool, FetchError> {
     let size = match std::fs::symlink_metadata(path) {
@@ -484,36 +326,9 @@ fn validator(headers: &HeaderMap) -> Option<String> {
     text(ETAG).filter(|tag| tag.starts_with('"')).or_else(|| text(LAST_MODIFIED)).map(str::to_owned)
 }
 
-fn is_passing(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=504)
-}
-
-fn unreachable(url: &str, source: reqwest::Error) -> FetchError {
-    let source = source.without_url();
-    if source.is_builder() {
-        FetchError::Setup { what: shown(url), source }
-    } else {
-        FetchError::Unreachable { url: shown(url), source }
-    }
-}
-
 fn cut(remote: &RemoteFile, got: u64) -> FetchError {
     FetchError::Cut { url: shown(&remote.url), got, expected: remote.size_bytes }
 }
 
-fn disk(path: &Path, source: io::Error) -> FetchError {
-    FetchError::Disk { path: path.to_owned(), source }
-}
-
-/// A URL without the user name and password it may carry.
-pub(crate) fn shown(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    let authority_length = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(authority_length);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
-}
-
 #[cfg(test)]
-#[path = "fetch_tests.rs"]
 mod tests;
