@@ -27,7 +27,9 @@ pub(crate) fn run() -> Result<()> {
         shell::run(&mut command("typos"))?;
     }
     shell::run(&mut command("cargo clippy --locked --workspace --all-targets -- -D warnings"))?;
-    shell::run(command("cargo doc --locked --workspace --no-deps --document-private-items").env("RUSTDOCFLAGS", "-D warnings"))?;
+    shell::run(
+        command("cargo doc --locked --workspace --no-deps --document-private-items").env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
     guest::run()?;
     test::run()
 }
