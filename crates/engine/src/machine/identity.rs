@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::process::{Gid, Uid};
 use rustix::thread::CapabilitySet;
 
-use super::jail::KVM_DEVICE;
+use super::kvm::KVM_DEVICE;
 
 /// User ids from here on are used by no distribution: above those of systemd's containers, below 2^31.
 const FIRST_USER: u32 = 0x7000_0000;

@@ -29,6 +29,7 @@ use seccompiler::{
 };
 
 use super::identity::Identity;
+use super::kvm::KVM_DEVICE;
 
 /// The newest Landlock whose rights are asked for; an older kernel gives what it has.
 const LANDLOCK_ABI: ABI = ABI::V6;
@@ -56,9 +57,6 @@ const PROGRAM_PATHS: &[&str] = &[
 
 /// Devices a hypervisor opens itself.
 const DEVICE_PATHS: &[&str] = &["/dev/null", "/dev/urandom"];
-
-/// The device of KVM.
-pub(super) const KVM_DEVICE: &str = "/dev/kvm";
 
 /// What a process needs beyond what every hypervisor does.
 #[derive(Debug)]

@@ -155,3 +155,11 @@ fn start(launch: Launch) -> io::Result<(Pid, OwnedFd)> {
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     Ok((pid, pidfd))
 }
+
+/// A command that only tells something about a program: no environment, and nothing of a machine's confinement.
+#[expect(clippy::disallowed_methods, reason = "this is the one place of the engine that starts processes")]
+pub(super) fn quiet_command(program: &std::path::Path, arguments: &[&str]) -> tokio::process::Command {
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().current_dir("/");
+    command.into()
+}

@@ -2,26 +2,47 @@
 //!
 //! A `/dev/kvm` that opens proves nothing: there are hosts on which a stock kernel hangs or dies under it. `auto` takes KVM
 //! only when the agent of a real guest answered under it, and otherwise emulates and says why.
+//!
+//! ```text
+//! choice tcg or kvm -----------------------------------------> as asked
+//! choice auto -> device opens? --no--------------------------> emulation
+//!                  '-yes-> remembered? --yes-----------------> as it was found
+//!                              '-no-> boot a guest under KVM -> KVM if its agent spoke, emulation otherwise
+//! ```
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::boot::{BootCause, BootError, Launched};
-use crate::machine::{Accelerator, AcceleratorChoice, Driver, LaunchError, MachineSpec, Memory, Start};
+use super::guest_link::{GuestLink, LinkError};
+use crate::machine::kvm::KvmDevice;
+use crate::machine::{
+    Accelerator, AcceleratorChoice, Driver, ExitCause, LaunchError, Machine, MachineSpec, Memory, Start,
+};
 use crate::store::home::{Home, create_private_dir};
+use crate::store::lock::Lock;
 use crate::store::{atomic, hex};
 
-/// How long a guest under KVM may take to its agent's first word; on a quiet machine it is about a second.
+/// A guest that has not spoken by then is given up, unless its console still moves; on a quiet machine it speaks within a
+/// second or two. With what comes before and after, a kernel that hangs costs less than 10 s, once.
 const PROBE_LIMIT: Duration = Duration::from_secs(8);
+
+/// A console that showed nothing new for so long does not move. Only counts after [`PROBE_LIMIT`].
+const CONSOLE_REST: Duration = Duration::from_secs(3);
+
+/// However much its console moves, a guest is given up by then. A host that is itself emulated needs most of it.
+const PROBE_LIMIT_MOVING: Duration = Duration::from_secs(90);
+
+/// A machine whose stream ended is gone within this time.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
+
+/// How often the console is looked at.
+const CONSOLE_TICK: Duration = Duration::from_millis(250);
 
 /// Memory of the guest that is booted to find out.
 const PROBE_MEM_MIB: u32 = 256;
-
-const KVM_DEVICE: &str = "/dev/kvm";
 
 /// What to run machines on, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,48 +85,64 @@ impl Verdict {
     }
 }
 
-/// Decides. Only `auto` on a host with a `/dev/kvm` that was not examined before takes time: up to 10 s.
+/// Decides. Only `auto` on a host with a `/dev/kvm` that opens and was not tried before takes time: up to 10 s.
 ///
 /// # Errors
-/// The hypervisor is not installed.
+/// The hypervisor is not installed, or cannot be started for a reason that has nothing to do with KVM.
 pub async fn decide(
     driver: &dyn Driver,
     home: &Home,
     choice: AcceleratorChoice,
     guest: ProbeGuest<'_>,
 ) -> Result<Verdict, LaunchError> {
-    match choice {
-        AcceleratorChoice::Kvm => Ok(Verdict { kvm: true, reason: "the settings ask for it".to_owned() }),
-        AcceleratorChoice::Tcg => Ok(Verdict::emulate("the settings ask for it")),
-        AcceleratorChoice::Auto => {
-            let host = host_identity(driver)?;
-            if let Some(verdict) = remembered(home, &host) {
-                return Ok(verdict);
-            }
-            let verdict = probe(driver, guest).await?;
-            remember(home, host, &verdict);
-            Ok(verdict)
-        }
+    let device = KvmDevice::examine();
+    if let Some(verdict) = without_trial(choice, &device, || None) {
+        return Ok(verdict);
     }
+    let host = host_identity(driver)?;
+    if let Some(verdict) = remembered(home, &host) {
+        return Ok(verdict);
+    }
+    // Whoever comes while another tries waits for that outcome: many trials at once would only slow each other down.
+    // Without the lock it still works.
+    let lock_path = home.locks_dir().join("kvm-trial.lock");
+    let _lock = tokio::task::spawn_blocking(move || Lock::wait(&lock_path)).await;
+    if let Some(verdict) = remembered(home, &host) {
+        return Ok(verdict);
+    }
+    let verdict = probe(driver, guest).await?;
+    remember(home, host, &verdict);
+    Ok(verdict)
 }
 
-/// The verdict that `auto` would give without trying anything; `None` when it would have to try.
+/// The verdict that [`decide`] would give without trying anything; `None` when it would have to try.
 #[must_use]
 pub fn known(driver: &dyn Driver, home: &Home, choice: AcceleratorChoice) -> Option<Verdict> {
-    match choice {
-        AcceleratorChoice::Kvm => Some(Verdict { kvm: true, reason: "the settings ask for it".to_owned() }),
-        AcceleratorChoice::Tcg => Some(Verdict::emulate("the settings ask for it")),
-        AcceleratorChoice::Auto => match host_identity(driver) {
-            Ok(host) => remembered(home, &host),
-            Err(_) => None,
-        },
+    without_trial(choice, &KvmDevice::examine(), || remembered(home, &host_identity(driver).ok()?))
+}
+
+/// Forgets the outcome of the last trial, so that the next [`decide`] tries again.
+pub fn forget(home: &Home) {
+    // What is not there need not be forgotten.
+    drop(std::fs::remove_file(home.kvm_verdict_file()));
+}
+
+fn without_trial(
+    choice: AcceleratorChoice,
+    device: &KvmDevice,
+    remembered: impl FnOnce() -> Option<Verdict>,
+) -> Option<Verdict> {
+    match (choice, device.problem()) {
+        // Whether it can be used, the launch tells.
+        (AcceleratorChoice::Kvm, _) => Some(Verdict { kvm: true, reason: "the settings ask for it".to_owned() }),
+        (AcceleratorChoice::Tcg, _) => Some(Verdict::emulate("the settings ask for it")),
+        (AcceleratorChoice::Auto, Some(problem)) => Some(Verdict::emulate(problem)),
+        (AcceleratorChoice::Auto, None) => remembered(),
     }
 }
 
 async fn probe(driver: &dyn Driver, guest: ProbeGuest<'_>) -> Result<Verdict, LaunchError> {
-    if !Path::new(KVM_DEVICE).exists() {
-        return Ok(Verdict::emulate(format!("there is no {KVM_DEVICE}")));
-    }
+    let began = Instant::now();
     let spec = MachineSpec {
         vcpu_count: 1,
         mem_mib: PROBE_MEM_MIB,
@@ -116,30 +153,64 @@ async fn probe(driver: &dyn Driver, guest: ProbeGuest<'_>) -> Result<Verdict, La
         memory: Memory::Anonymous,
         start: Start::Boot,
     };
-    let attempt = async { Launched::launch(driver, spec).await?.connect("probe", PROBE_LIMIT).await };
-    match attempt.await {
-        Ok(connected) => {
-            connected.abandon().await;
-            Ok(Verdict { kvm: true, reason: "a guest booted under it".to_owned() })
+    let mut machine = match driver.launch(spec).await {
+        Ok(machine) => machine,
+        Err(LaunchError::Refused { reason } | LaunchError::AcceleratorUnusable { reason, .. }) => {
+            return Ok(Verdict::emulate(format!(
+                "/dev/kvm opens, but QEMU does not start with it: {}",
+                first_line(&reason)
+            )));
         }
-        Err(BootError { cause: BootCause::Launch(error @ LaunchError::ProgramNotFound { .. }), .. }) => Err(error),
-        Err(BootError { cause, .. }) => Ok(Verdict::emulate(explain(&cause))),
+        // Emulation would fail the same way: this says nothing about KVM, and is not to be remembered.
+        Err(error) => return Err(error),
+    };
+    let heard = hear_agent(&mut *machine, began).await;
+    machine.stop(Duration::ZERO).await;
+    Ok(match heard {
+        Ok(()) => Verdict { kvm: true, reason: "a guest booted under it".to_owned() },
+        Err(reason) => Verdict::emulate(format!("/dev/kvm opens, but a guest {reason}")),
+    })
+}
+
+/// Waits for the agent's first word, for as long as there is hope.
+async fn hear_agent(machine: &mut dyn Machine, began: Instant) -> Result<(), String> {
+    let Some(channel) = machine.take_guest_channel() else { return Err("has no agent".to_owned()) };
+    let opening = GuestLink::open(channel, "probe");
+    tokio::pin!(opening);
+    let mut moved = began;
+    let mut console = String::new();
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut opening => match result {
+                Ok(_) => return Ok(()),
+                // The stream goes down with the machine, whose end tells more.
+                Err(LinkError::Lost) => return Err(death(machine).await),
+                Err(error) => return Err(format!("spoke nonsense under it: {error}")),
+            },
+            _ = machine.wait() => return Err(death(machine).await),
+            () = tokio::time::sleep(CONSOLE_TICK) => {}
+        }
+        let seen = machine.console_tail(2);
+        if seen != console {
+            console = seen;
+            moved = Instant::now();
+        }
+        let (waited, rests) = (began.elapsed(), moved.elapsed() >= CONSOLE_REST);
+        if waited >= PROBE_LIMIT_MOVING || (waited >= PROBE_LIMIT && rests) {
+            return Err(format!("did not start under it within {} s", waited.as_secs()));
+        }
     }
 }
 
-fn explain(cause: &BootCause) -> String {
-    match cause {
-        BootCause::Launch(LaunchError::AcceleratorUnusable { reason, .. }) => first_line(reason),
-        BootCause::TimedOut { .. } => {
-            format!("{KVM_DEVICE} opens, but a guest kernel did not start under it within {} s", PROBE_LIMIT.as_secs())
-        }
-        BootCause::MachineEnded { exit } if exit.stderr_tail.trim().is_empty() => {
-            format!("{KVM_DEVICE} opens, but a guest died under it")
-        }
-        BootCause::MachineEnded { exit } => {
-            format!("{KVM_DEVICE} opens, but a guest died under it: {}", first_line(&exit.stderr_tail))
-        }
-        other => format!("{KVM_DEVICE} opens, but a guest did not start under it: {}", first_line(&other.to_string())),
+async fn death(machine: &mut dyn Machine) -> String {
+    let words = match tokio::time::timeout(LAST_WORDS_LIMIT, machine.wait()).await {
+        Ok(exit) if exit.cause == ExitCause::HypervisorFailed => exit.stderr_tail,
+        _ => machine.console_tail(1),
+    };
+    match first_line(&words) {
+        words if words.is_empty() => "died under it".to_owned(),
+        words => format!("died under it: {words}"),
     }
 }
 
@@ -150,10 +221,7 @@ fn first_line(text: &str) -> String {
 /// What the verdict depends on: the hypervisor, the processor and the kernel, who we are, and the device's permissions.
 fn host_identity(driver: &dyn Driver) -> Result<String, LaunchError> {
     let hypervisor = driver.fingerprint(Accelerator::Kvm)?;
-    let device = std::fs::metadata(KVM_DEVICE).map_or_else(
-        |error| error.kind().to_string(),
-        |meta| format!("{:o} {} {} {}", meta.mode(), meta.uid(), meta.gid(), meta.rdev()),
-    );
+    let device = KvmDevice::mark();
     let me = format!("{} {:?}", rustix::process::geteuid().as_raw(), rustix::process::getgroups().unwrap_or_default());
     Ok(hex::encode(&Sha256::digest(format!("{hypervisor}\n{device}\n{me}"))))
 }
@@ -171,5 +239,60 @@ fn remember(home: &Home, host: String, verdict: &Verdict) {
         && create_private_dir(home.cache_dir()).is_ok()
     {
         drop(atomic::write(&home.kvm_verdict_file(), &json));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Verdict, forget, remember, remembered, without_trial};
+    use crate::machine::AcceleratorChoice::{Auto, Kvm, Tcg};
+    use crate::machine::kvm::{KvmDenial, KvmDevice};
+    use crate::machine::spec::GUEST_PORT_NAME;
+    use crate::store::home::Home;
+
+    fn found(kvm: bool) -> Option<Verdict> {
+        Some(Verdict { kvm, reason: "found".to_owned() })
+    }
+
+    #[test]
+    fn what_is_asked_for_is_not_tried() {
+        for device in [KvmDevice::Opens, KvmDevice::Missing] {
+            assert!(without_trial(Kvm, &device, || found(false)).unwrap().kvm);
+            assert!(!without_trial(Tcg, &device, || found(true)).unwrap().kvm);
+        }
+    }
+
+    #[test]
+    fn a_device_that_does_not_open_is_not_tried_whatever_is_remembered() {
+        for device in [KvmDevice::Missing, KvmDevice::Denied(KvmDenial::OwnerOnly)] {
+            let verdict = without_trial(Auto, &device, || found(true)).unwrap();
+            assert_eq!((verdict.kvm, Some(verdict.reason)), (false, device.problem()));
+        }
+    }
+
+    #[test]
+    fn a_device_that_opens_is_tried_once() {
+        assert_eq!(without_trial(Auto, &KvmDevice::Opens, || None), None);
+        assert_eq!(without_trial(Auto, &KvmDevice::Opens, || found(true)), found(true));
+        assert_eq!(without_trial(Auto, &KvmDevice::Opens, || found(false)), found(false));
+    }
+
+    #[test]
+    fn an_outcome_counts_only_on_the_host_it_was_found_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(&dir.path().join("cache"), dir.path());
+        assert_eq!(remembered(&home, "a"), None);
+        remember(&home, "a".to_owned(), &found(true).unwrap());
+        assert_eq!(remembered(&home, "a"), found(true));
+        assert_eq!(remembered(&home, "b"), None);
+        std::fs::write(home.kvm_verdict_file(), b"torn").unwrap();
+        assert_eq!(remembered(&home, "a"), None);
+        forget(&home);
+        assert!(!home.kvm_verdict_file().exists());
+    }
+
+    #[test]
+    fn machine_and_wire_name_the_agents_port_alike() {
+        assert_eq!(GUEST_PORT_NAME, pyro_wire::PORT_NAME);
     }
 }

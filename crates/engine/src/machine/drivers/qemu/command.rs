@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, OFlags};
 use serde_json::json;
 
 use crate::machine::driver::LaunchError;
@@ -75,7 +75,9 @@ pub(super) fn build(spec: MachineSpec, stranger: bool) -> Result<(Command, Strea
     builder.kernel(&spec.kernel, &spec.initramfs)?;
     let streams = builder.streams()?;
     for (index, disk) in spec.disks.into_iter().enumerate() {
-        builder.disk(index, disk);
+        builder
+            .disk(index, disk)
+            .map_err(|source| LaunchError::Host { what: "hand a disk to the hypervisor", source })?;
     }
     builder.arg("-object", "rng-builtin,id=rng");
     builder.arg("-device", "virtio-rng-pci,rng=rng");
@@ -203,14 +205,13 @@ impl Builder {
         Ok(ours)
     }
 
-    fn disk(&mut self, index: usize, disk: Disk) {
+    fn disk(&mut self, index: usize, disk: Disk) -> io::Result<()> {
         let top = disk.layers.len().saturating_sub(1);
         let mut node = None;
         for (level, layer) in disk.layers.into_iter().enumerate() {
             let read_only = disk.read_only || level < top;
-            let number = self.keep(layer.file);
-            let set = number;
-            self.arg("-add-fd", format!("fd={number},set={set}"));
+            let set = self.keep(if read_only { only_readable(layer.file)? } else { layer.file });
+            self.arg("-add-fd", format!("fd={set},set={set}"));
             let name = format!("disk{index}-{level}");
             let file_name = match layer.format {
                 DiskFormat::Raw => name.clone(),
@@ -235,7 +236,17 @@ impl Builder {
         if let Some(node) = node {
             self.arg("-device", format!("virtio-blk-pci,drive={node},serial={},num-queues=1", disk.serial));
         }
+        Ok(())
     }
+}
+
+/// The file as a descriptor that cannot write. QEMU insists on one for what it is told only to read, and a hypervisor that
+/// a guest took over cannot write to it either.
+fn only_readable(file: OwnedFd) -> io::Result<OwnedFd> {
+    if rustix::fs::fcntl_getfl(&file)?.contains(OFlags::RDWR) {
+        return Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.into());
+    }
+    Ok(file)
 }
 
 /// A connected pair of streams.

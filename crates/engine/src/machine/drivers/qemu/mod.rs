@@ -6,8 +6,7 @@
 mod command;
 mod qmp;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,8 @@ use self::qmp::{Qmp, QmpError};
 use crate::machine::console::{Transcript, clean};
 use crate::machine::driver::{Driver, ExitCause, Later, LaunchError, Machine, MachineExit, SaveError};
 use crate::machine::identity::Identity;
-use crate::machine::jail::{Jail, JailRequest, KVM_DEVICE, step_of};
+use crate::machine::jail::{Jail, JailRequest, step_of};
+use crate::machine::kvm::KvmDevice;
 use crate::machine::process::{Launch, VmmProcess};
 use crate::machine::spec::{Accelerator, MachineSpec};
 
@@ -63,8 +63,7 @@ impl QemuDriver {
         let kvm = accelerator == Accelerator::Kvm;
         let identity = Identity::choose(kvm);
         if kvm {
-            crate::machine::host::check_kvm_reach(&identity)
-                .map_err(|reason| LaunchError::AcceleratorUnusable { accelerator: accelerator.name(), reason })?;
+            KvmDevice::examine().require()?;
         }
         let (command, streams) = command::build(spec, identity.is_stranger())?;
         let (output, output_end) = command::stream_pair()?;
@@ -111,17 +110,14 @@ impl Driver for QemuDriver {
 
 /// What a guest of KVM sees of the host: its processor and its kernel.
 fn host_facts() -> io::Result<String> {
-    let mut start = String::new();
-    // One processor's entry is enough, and reading all of a large host's takes long.
-    File::open("/proc/cpuinfo")?.take(8 << 10).read_to_string(&mut start)?;
+    let cpuinfo = crate::machine::host::first_cpu()?;
     let kept = ["vendor_id", "cpu family", "model", "stepping", "microcode", "flags"];
-    let mut facts: Vec<&str> = start
+    let mut facts: Vec<&str> = cpuinfo
         .lines()
-        .take_while(|line| !line.is_empty())
         .filter(|line| line.split_once(':').is_some_and(|(name, _)| kept.contains(&name.trim())))
         .collect();
     let system = rustix::system::uname();
-    let release = system.release().to_string_lossy().into_owned();
+    let release = system.release().to_string_lossy();
     facts.push(&release);
     Ok(facts.join("; "))
 }
@@ -331,5 +327,5 @@ impl Machine for QemuMachine {
 /// Whether QEMU's words blame KVM: `failed to initialize kvm`, `error: failed to set MSR 0x10a`, `Could not access KVM …`.
 fn speaks_of_kvm(words: &str) -> bool {
     let words = words.to_ascii_lowercase();
-    ["kvm", "msr", "cpuid"].iter().any(|word| words.contains(word)) || words.contains(KVM_DEVICE)
+    ["kvm", "msr", "cpuid"].iter().any(|word| words.contains(word))
 }
