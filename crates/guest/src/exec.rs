@@ -54,6 +54,8 @@ pub(crate) struct Execs {
     cgroups: Cgroups,
     spawner: Spawner,
     null: OwnedFd,
+    /// Nothing was started since everything was killed.
+    is_clean: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,7 @@ enum Theirs {
 impl Execs {
     pub(crate) fn new(cgroups: Cgroups, spawner: Spawner) -> Result<Self, Errno> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { running: BTreeMap::new(), leftovers: Leftovers::default(), cgroups, spawner, null })
+        Ok(Self { running: BTreeMap::new(), leftovers: Leftovers::default(), cgroups, spawner, null, is_clean: true })
     }
 
     /// Starts a command and says so, or why not.
@@ -117,6 +119,7 @@ impl Execs {
         let ends = Ends::open(request).map_err(|error| io_fault("the command's streams", error))?;
         ends.watch(id, events).map_err(|error| io_fault("the command's streams", error))?;
         let cgroup = self.cgroups.create().map_err(|error| io_fault("the command's cgroup", error))?;
+        self.is_clean = false;
         let started = Instant::now();
         let spawned = self.spawner.spawn(&command, ends.theirs.as_stdio(&self.null), cgroup.as_ref().map(Cgroup::dir));
         let pid = match spawned {
@@ -264,6 +267,9 @@ impl Execs {
 
     /// Kills every command and what all commands left running, and forgets them.
     pub(crate) fn abandon(&mut self) {
+        if std::mem::replace(&mut self.is_clean, true) {
+            return;
+        }
         for exec in self.running.values_mut() {
             exec.kill(Exit::Killed);
         }

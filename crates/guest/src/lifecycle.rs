@@ -50,7 +50,7 @@ impl Lifecycle {
     /// Mounts what all machines of one environment share.
     pub(crate) fn prepare(&mut self, request: &Prepare) -> Result<(), Fault> {
         if !matches!(self.phase, Phase::Started) {
-            return Err(wrong_phase("a machine is prepared once, before it is set up"));
+            return Err(self.wrong_phase("a machine is prepared once, before it is set up"));
         }
         self.phase = Phase::Failed;
         let prepared = match self.ground {
@@ -64,15 +64,20 @@ impl Lifecycle {
     /// Makes the machine one of a kind.
     pub(crate) fn set_up(&mut self, request: &SetUp) -> Result<Ready, Fault> {
         if !matches!(self.phase, Phase::Prepared(_)) {
-            return Err(wrong_phase("a machine is set up once, after it is prepared"));
+            return Err(self.wrong_phase("a machine is set up once, after it is prepared"));
         }
         identity::check(request)?;
-        let Phase::Prepared(prepared) = std::mem::replace(&mut self.phase, Phase::Failed) else {
-            return Err(wrong_phase("a machine is set up once, after it is prepared"));
-        };
+        let phase = std::mem::replace(&mut self.phase, Phase::Failed);
+        let prepared = if let Phase::Prepared(prepared) = phase { prepared } else { None };
         let root = prepared.map(|prepared| set_up_machine(prepared, request)).transpose()?;
         self.phase = Phase::Ready(root);
         Ok(ready())
+    }
+
+    fn wrong_phase(&self, rule: &str) -> Fault {
+        let failed = matches!(self.phase, Phase::Failed);
+        let message = if failed { "an earlier step failed, the machine is of no more use" } else { rule };
+        Fault::new(FaultKind::WrongPhase, message)
     }
 
     /// Ends every process but ours.
@@ -113,8 +118,4 @@ fn ready() -> Ready {
         kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
         uptime_ms: seconds * 1000 + milliseconds,
     }
-}
-
-fn wrong_phase(message: &str) -> Fault {
-    Fault::new(FaultKind::WrongPhase, message)
 }
