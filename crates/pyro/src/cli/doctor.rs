@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 use pyro_engine::Settings;
 use pyro_engine::environment::sources::debian::probe_reachable;
+use pyro_engine::machine::drivers::DriverKind;
+use pyro_engine::machine::host;
+use pyro_engine::machine::kvm::KvmDevice;
+use pyro_engine::store::home::Home;
+use pyro_engine::supervisor::accelerator;
 use pyro_engine::workspace::doctor;
 
 use super::Face;
@@ -29,7 +34,7 @@ pub(crate) struct DoctorArgs {
 
 impl DoctorArgs {
     pub(crate) fn handle(&self, face: &Face) -> Result<ExitCode, Failure> {
-        let mut checks = vec![judge::platform(&doctor::platform())];
+        let mut checks = vec![judge::platform(&doctor::platform(), &host::cpu())];
         match face.settings() {
             Ok(settings) => checks.extend(interrupt::block_on(self.host_checks(&settings))?),
             Err(failure) => checks.push(failure.into_check("settings")),
@@ -42,7 +47,12 @@ impl DoctorArgs {
     async fn host_checks(&self, settings: &Settings) -> Result<Vec<Check>, Failure> {
         let mirror_url = &settings.debian.mirror_url;
         let answer = probe_reachable(&settings.debian, &settings.proxy, RELEASE).await.map_err(Failure::from);
+        let home = Home::new(&settings.cache_dir, &settings.state_dir);
+        let driver = DriverKind::default().driver(&settings.qemu_program, &settings.path_dirs);
         Ok(vec![
+            judge::qemu(host::qemu(&settings.qemu_program, &settings.path_dirs).await),
+            judge::kvm(&KvmDevice::examine(), settings.accelerator),
+            judge::accelerator(accelerator::known(&*driver, &home, settings.accelerator).as_ref()),
             judge::memory(doctor::memory()),
             judge::cache(&doctor::directory(&settings.cache_dir)),
             judge::state(&doctor::directory(&settings.state_dir)),

@@ -6,6 +6,8 @@
 mod archive;
 mod words;
 
+pub(crate) use words::install_qemu;
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;

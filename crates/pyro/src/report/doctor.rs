@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use pyro_engine::machine::AcceleratorChoice;
+use pyro_engine::machine::host::{CpuFacts, QEMU_OLDEST, QemuFacts, QemuProblem};
+use pyro_engine::machine::kvm::KvmDevice;
+use pyro_engine::supervisor::accelerator::Verdict;
 use pyro_engine::workspace::doctor::{DirectoryFacts, HostMemory, Platform};
 use serde::Serialize;
 
 use super::clean::one_line;
 use super::{Report, units};
-use crate::failure::Failure;
+use crate::failure::{Failure, install_qemu};
 
 /// Disk room that an environment, its kernel and its template take.
 const ENVIRONMENT_BYTES: u64 = 1 << 30;
@@ -98,21 +102,80 @@ impl Report for DoctorReport {
 }
 
 /// Judges the system.
-pub(crate) fn platform(platform: &Platform) -> Check {
+pub(crate) fn platform(platform: &Platform, cpu: &CpuFacts) -> Check {
     const NAME: &str = "platform";
     let processors = if platform.cpu_count == 1 { "processor" } else { "processors" };
     let found = format!(
-        "{} {} on {}, {} {processors}{}",
+        "{} {} on {}, {} {processors}{}{}",
         platform.system,
         platform.kernel_release,
         platform.architecture,
         platform.cpu_count,
+        cpu_words(cpu),
         platform.distribution.as_ref().map(|name| format!(", {name}")).unwrap_or_default()
     );
     if platform.system == "Linux" && platform.architecture == "x86_64" {
         return Check::ok(NAME, found);
     }
     Check::fail(NAME, found, "pyro runs on Linux on x86_64 only")
+}
+
+fn cpu_words(cpu: &CpuFacts) -> String {
+    let model = if cpu.model.is_empty() { String::new() } else { format!(" ({})", cpu.model) };
+    format!("{model}{}", if cpu.virtual_machine { ", itself a virtual machine" } else { "" })
+}
+
+/// Judges QEMU.
+pub(crate) fn qemu(facts: Result<QemuFacts, QemuProblem>) -> Check {
+    const NAME: &str = "qemu";
+    let facts = match facts {
+        Ok(facts) => facts,
+        Err(problem @ QemuProblem::NotFound { .. }) => return Check::fail(NAME, problem.to_string(), install_qemu()),
+        Err(problem @ QemuProblem::Silent { .. }) => {
+            return Check::fail(NAME, problem.to_string(), "install it anew; or name another one: qemu in config.toml");
+        }
+    };
+    let found = format!("{} at {}", facts.version, facts.path.display());
+    if facts.release < QEMU_OLDEST {
+        let (major, minor) = QEMU_OLDEST;
+        return Check::fail(NAME, found, format!("pyro needs QEMU {major}.{minor} or later"));
+    }
+    if !facts.sandbox {
+        return Check::fail(
+            NAME,
+            format!("{found}, built without its system call filter"),
+            "install your distribution's QEMU",
+        );
+    }
+    Check::ok(NAME, found)
+}
+
+/// Judges `/dev/kvm`, as far as it is wanted.
+pub(crate) fn kvm(device: &KvmDevice, choice: AcceleratorChoice) -> Check {
+    const NAME: &str = "kvm";
+    match (device.problem(), choice) {
+        (None, _) => Check::ok(NAME, "/dev/kvm opens and answers"),
+        (Some(problem), AcceleratorChoice::Tcg) => Check::ok(NAME, format!("{problem}; not asked for")),
+        (Some(problem), AcceleratorChoice::Auto) => Check::warn(NAME, problem, device.fix().unwrap_or_default()),
+        (Some(problem), AcceleratorChoice::Kvm) => Check::fail(NAME, problem, device.fix().unwrap_or_default()),
+    }
+}
+
+/// Judges what machines will run on.
+pub(crate) fn accelerator(verdict: Option<&Verdict>) -> Check {
+    const NAME: &str = "accelerator";
+    match verdict {
+        Some(verdict) if verdict.kvm => Check::ok(NAME, format!("kvm: {}", verdict.reason)),
+        Some(verdict) => Check::warn(
+            NAME,
+            format!("software emulation: {}", verdict.reason),
+            "good for trying and for tests: slower, and QEMU does not call its emulator a security boundary",
+        ),
+        None => Check::ok(
+            NAME,
+            "auto: /dev/kvm opens; the first run tries a guest under it, 'pyro doctor --boot' does so now",
+        ),
+    }
 }
 
 /// Judges the memory.
