@@ -66,6 +66,7 @@ pub(crate) fn run() -> ! {
 fn serve() -> Result<Ending, InitError> {
     let at = |stage: &'static str| move |error: Errno| InitError { stage, reason: error.to_string() };
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    rustix::thread::set_name(c"pyro-guest").map_err(at("name"))?;
     mount_all()?;
     open_console();
     let children = take_over_signals().map_err(at("signals"))?;
@@ -98,6 +99,9 @@ fn mount_all() -> Result<(), InitError> {
             Err(error) => return Err(InitError { stage: "mount", reason: format!("{kind} at {target}: {error}") }),
         }
     }
+    // Debian's `/var/lock` is a link to it.
+    let _ = rustix::fs::mkdir("/run/lock", Mode::empty());
+    let _ = rustix::fs::chmod("/run/lock", Mode::from_raw_mode(0o1777));
     for (link, target) in [
         ("/dev/fd", "/proc/self/fd"),
         ("/dev/stdin", "/proc/self/fd/0"),

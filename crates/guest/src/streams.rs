@@ -93,7 +93,8 @@ impl Output {
                     self.rest = Rest::Sent;
                 }
             }
-            // A terminal whose other end is closed reads as an I/O error.
+            // A terminal that nobody has open reads as an error, until its command opens it again.
+            Err(_) if self.terminal && self.rest == Rest::Open => self.readable = false,
             Err(_) => self.rest = Rest::Closed,
         }
         true
@@ -101,8 +102,9 @@ impl Output {
 
     fn note_sent(&mut self, count: usize, count_max: usize) {
         self.credit.take(count);
-        // A pipe gives all it has; a change after that is reported. A terminal gives a line or a page at a time.
-        if count < count_max && !self.terminal {
+        // A pipe gives all it has; a change after that is reported. A terminal gives a line or a page at a time, and so may a
+        // pipe whose writer asked for packets: what is left in one at the end must not wait for a change.
+        if count < count_max && !self.terminal && self.rest == Rest::Open {
             self.readable = false;
         }
         if let Rest::Tail { left_bytes } = self.rest {

@@ -302,6 +302,15 @@ fn a_terminal_passes_keys_and_its_end() {
 }
 
 #[test]
+fn a_terminal_may_be_closed_and_opened_again() {
+    let mut host = Host::ready();
+    let line = "echo before; (exec </dev/null >/dev/null 2>&1; sleep 0.3; echo after >/dev/tty) & \
+                exec </dev/null >/dev/null 2>&1; wait";
+    let seen = host.run(on_terminal(line));
+    assert_eq!(String::from_utf8_lossy(&seen.stdout), "before\r\nafter\r\n");
+}
+
+#[test]
 fn much_output_of_a_terminal_is_whole() {
     let mut host = Host::ready();
     let exec = host.start(on_terminal("stty -opost; seq 1 30000"));

@@ -60,7 +60,8 @@ pub struct ExecRequest {
     pub env: BTreeMap<String, Word>,
     /// Absolute working directory.
     pub cwd: Word,
-    /// Whether the host will send standard input; otherwise it is `/dev/null`.
+    /// Whether the host will send standard input; otherwise it is `/dev/null`, or with a terminal the terminal, on which
+    /// nobody types. The end of the host's input is to a terminal in line mode its end-of-file character.
     pub stdin: bool,
     /// Run on a pseudo-terminal of this size instead of on pipes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -58,7 +58,8 @@ pub enum HostMessage {
         /// A signal number of Linux.
         signal: u8,
     },
-    /// Kills the command and everything it started; answered by `Exited` with [`Exit::Killed`].
+    /// Kills the command and everything it started; answered by `Exited` with [`Exit::Killed`], or with the command's own
+    /// end if that came first. Also what an ended command left running is killed, as long as `Exited` waits for credit.
     Kill {
         /// The command.
         exec: ExecId,
@@ -135,8 +136,9 @@ pub enum GuestMessage {
         /// Why.
         fault: Fault,
     },
-    /// The command's process ended. Everything it had written until then was sent before this; what it left running may
-    /// go on, its output is dropped.
+    /// The command's process ended. Everything it had written until then was sent before this, and each of its output
+    /// streams was ended; what it left running may go on, its output is dropped. After [`HostMessage::Kill`] output for
+    /// which there is no credit is dropped too.
     Exited {
         /// The command.
         exec: ExecId,
