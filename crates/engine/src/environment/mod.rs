@@ -6,6 +6,7 @@
 pub mod deb;
 pub mod ext4;
 pub mod fetch;
+pub mod kernel;
 pub mod package;
 pub mod rootfs;
 pub mod sources;
