@@ -22,3 +22,13 @@ pub struct Package {
     /// Whether the archive marks it `Essential: yes`.
     pub essential: bool,
 }
+
+impl Package {
+    /// What it takes once it is unpacked, as the archive says; a guess where it does not say.
+    #[must_use]
+    pub fn installed_bytes(&self) -> u64 {
+        let field = self.control.iter().find(|(name, _)| name.eq_ignore_ascii_case("Installed-Size"));
+        let kib: Option<u64> = field.and_then(|(_, value)| value.trim().parse().ok());
+        kib.map_or(self.size_bytes.saturating_mul(5), |kib| kib.saturating_mul(1024))
+    }
+}

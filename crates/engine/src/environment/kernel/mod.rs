@@ -156,7 +156,7 @@ pub fn build_custom(custom: &CustomKernel, dir: &Path) -> Result<KernelRecord, K
 pub fn open(dir: &Path, agent: &[u8]) -> Result<GuestKernel, KernelError> {
     let record = read_record(dir)?;
     let agent_digest = hex::encode(&Sha256::digest(agent));
-    let initramfs = dir.join(format!("initramfs-{}.cpio", &agent_digest[..16]));
+    let initramfs = dir.join(initramfs_name(agent));
     if !initramfs.exists() {
         let archive = initramfs_for(dir, &record, agent)?;
         atomic::write(&initramfs, &archive).map_err(io_error("write", &initramfs))?;
@@ -168,6 +168,12 @@ pub fn open(dir: &Path, agent: &[u8]) -> Result<GuestKernel, KernelError> {
         initramfs,
         modules_image: record.has_modules.then(|| dir.join(MODULES_FILE)),
     })
+}
+
+/// File name of the initramfs around `agent` in a kernel's directory.
+#[must_use]
+pub fn initramfs_name(agent: &[u8]) -> String {
+    format!("initramfs-{}.cpio", &hex::encode(&Sha256::digest(agent))[..16])
 }
 
 /// What `dir` says about its kernel.

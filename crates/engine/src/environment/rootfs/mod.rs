@@ -130,11 +130,7 @@ fn newest(packages: &[&Package]) -> Result<i64, DebError> {
 }
 
 fn size_bytes(packages: &[Package]) -> u64 {
-    let installed_kib = |package: &Package| -> u64 {
-        let field = package.control.iter().find(|(name, _)| name.eq_ignore_ascii_case("Installed-Size"));
-        field.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(package.size_bytes * 5 / 1024)
-    };
-    let content_bytes: u64 = packages.iter().map(|package| installed_kib(package) * 1024).sum();
+    let content_bytes: u64 = packages.iter().map(Package::installed_bytes).sum();
     (content_bytes + content_bytes / 8 + HEADROOM_BYTES).next_multiple_of(SIZE_STEP_BYTES)
 }
 

@@ -1,0 +1,104 @@
+//! The environments pyro knows by name: `catalog.toml`, read.
+
+use serde::Deserialize;
+
+const TEXT: &str = include_str!("catalog.toml");
+
+/// An environment of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogEntry {
+    /// Its name, such as `debian:12`.
+    pub name: String,
+    /// What it is for, in one line.
+    pub description: String,
+    /// The Debian release it is made of, such as `bookworm`.
+    pub release: String,
+    /// Packages wanted beside the essential and required ones, sorted.
+    pub packages: Vec<String>,
+}
+
+/// The whole catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalog {
+    /// Its environments, in the order of the file.
+    pub entries: Vec<CatalogEntry>,
+    /// The package that depends on the newest guest kernel.
+    pub kernel_package: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    kernel: String,
+    environment: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: String,
+    description: String,
+    release: String,
+    includes: Option<String>,
+    packages: Vec<String>,
+}
+
+impl Catalog {
+    /// The catalog that is part of the program.
+    #[must_use]
+    pub fn builtin() -> Self {
+        let file: File = toml::from_str(TEXT).expect("the catalog in the program is read by a test");
+        let entries = file.environment.iter().map(|row| {
+            let mut packages = row.packages.clone();
+            let mut included = row.includes.as_ref();
+            while let Some(name) = included {
+                let other = file.environment.iter().find(|other| other.name == *name);
+                packages.extend(other.into_iter().flat_map(|other| other.packages.iter().cloned()));
+                included = other.and_then(|other| other.includes.as_ref());
+            }
+            packages.sort_unstable();
+            packages.dedup();
+            let (name, description, release) = (row.name.clone(), row.description.clone(), row.release.clone());
+            CatalogEntry { name, description, release, packages }
+        });
+        Self { entries: entries.collect(), kernel_package: file.kernel.clone() }
+    }
+
+    /// The environment of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&CatalogEntry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    /// All names, for messages.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.entries.iter().map(|entry| entry.name.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Catalog, File, TEXT};
+
+    #[test]
+    fn every_environment_has_what_all_need() {
+        let catalog = Catalog::builtin();
+        assert!(catalog.find("debian:12").is_some());
+        assert!(catalog.find("debian:13").is_none());
+        for entry in &catalog.entries {
+            for needed in ["apt", "kmod", "usr-is-merged"] {
+                assert!(entry.packages.iter().any(|package| package == needed), "{} has no {needed}", entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_included_exists() {
+        let file: File = toml::from_str(TEXT).unwrap();
+        for row in &file.environment {
+            let exists = |name: &String| file.environment.iter().any(|other| other.name == *name && *name != row.name);
+            assert!(row.includes.as_ref().is_none_or(exists), "{} includes nothing known", row.name);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Removing: one environment, or what no environment needs.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::error::io_error;
+use super::{EnvironmentError, Environments, cache, kernel, staging};
+use crate::store::lock::Lock;
+
+/// Something that [`Environments::prune`] removed, or would remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrunedItem {
+    /// What it is.
+    pub kind: PrunedKind,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it takes on the disk.
+    pub disk_bytes: u64,
+}
+
+/// What kind of thing was pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrunedKind {
+    /// Left over from work that was interrupted.
+    Staging,
+    /// A guest kernel that no installed environment boots.
+    Kernel,
+    /// An initramfs around another agent than this program's.
+    Initramfs,
+    /// A package file that no installed environment was made of.
+    Download,
+}
+
+/// What to prune.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PruneOptions {
+    /// Only say what would be removed.
+    pub dry_run: bool,
+    /// Downloads that no installed environment was made of, too.
+    pub all: bool,
+}
+
+impl Environments {
+    pub(super) fn remove_installed(&self, name: &str) -> Result<u64, EnvironmentError> {
+        let dir = cache::dir_of(&self.home, name);
+        if !dir.exists() {
+            return Err(self.missing(name));
+        }
+        let _lock = Lock::try_take(&cache::lock_of(&self.home, name))?;
+        let disk_bytes = cache::disk_bytes(&dir).map_err(io_error("read", &dir))?;
+        // Moved away first: an environment is there whole or not at all.
+        let staged = staging::Staging::create(&self.home, "removed")?;
+        let target = staged.dir().join("environment");
+        std::fs::rename(&dir, &target).map_err(io_error("remove", &dir))?;
+        Ok(disk_bytes)
+    }
+
+    pub(super) fn prune_unused(&self, options: PruneOptions) -> Result<Vec<PrunedItem>, EnvironmentError> {
+        // A pull at work needs things that no manifest names yet.
+        let mut names = cache::names(&self.home)?;
+        names.extend(self.catalog.names());
+        names.sort_unstable();
+        names.dedup();
+        let locks: Result<Vec<Lock>, _> =
+            names.iter().map(|name| Lock::try_take(&cache::lock_of(&self.home, name))).collect();
+        let _locks = locks?;
+        let mut items = self.prune_staging(options)?;
+        let (mut kernels, mut downloads) = (HashSet::new(), HashSet::new());
+        for name in names {
+            // Nothing is removed while it is not known what is needed.
+            let Some(stored) = cache::read(&self.home, &name)? else { continue };
+            downloads.extend(stored.record.packages.into_iter().map(|package| package.sha256));
+            if let Some(reference) = stored.record.kernel {
+                kernels.insert(reference.digest);
+                downloads.insert(reference.package.sha256);
+            }
+        }
+        if let Some(custom) = &self.settings.kernel {
+            kernels.extend(kernel::custom_digest(custom));
+        }
+        let agent_file = kernel::initramfs_name(self.settings.agent);
+        for path in self.entries(&self.home.kernels_dir())? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !kernels.contains(&name) {
+                items.push(self.prune_one(PrunedKind::Kernel, path, options)?);
+                continue;
+            }
+            for file in self.entries(&path)? {
+                let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if name.starts_with("initramfs-") && name != agent_file {
+                    items.push(self.prune_one(PrunedKind::Initramfs, file, options)?);
+                }
+            }
+        }
+        if options.all {
+            for path in self.entries(&self.home.downloads_dir())? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if path.is_file() && !downloads.contains(&name) {
+                    items.push(self.prune_one(PrunedKind::Download, path, options)?);
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    fn prune_staging(&self, options: PruneOptions) -> Result<Vec<PrunedItem>, EnvironmentError> {
+        let place = self.home.staging_dir();
+        let mut items = Vec::new();
+        for (dir, _lock) in staging::abandoned(&self.home).map_err(io_error("read", &place))? {
+            let disk_bytes = cache::disk_bytes(&dir).unwrap_or(0);
+            if !options.dry_run {
+                staging::remove(&dir).map_err(io_error("remove", &dir))?;
+            }
+            items.push(PrunedItem { kind: PrunedKind::Staging, path: dir, disk_bytes });
+        }
+        Ok(items)
+    }
+
+    fn prune_one(
+        &self,
+        kind: PrunedKind,
+        path: PathBuf,
+        options: PruneOptions,
+    ) -> Result<PrunedItem, EnvironmentError> {
+        let disk_bytes = cache::disk_bytes(&path).map_err(io_error("read", &path))?;
+        if !options.dry_run {
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(io_error("remove", &path))?;
+        }
+        Ok(PrunedItem { kind, path, disk_bytes })
+    }
+
+    /// The paths in a directory, sorted; none if it is not there.
+    fn entries(&self, dir: &std::path::Path) -> Result<Vec<PathBuf>, EnvironmentError> {
+        let entries = match std::fs::read_dir(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result.map_err(io_error("read", dir))?,
+        };
+        let paths: Result<Vec<PathBuf>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+        let mut paths = paths.map_err(io_error("read", dir))?;
+        paths.sort_unstable();
+        Ok(paths)
+    }
+}

@@ -1,0 +1,1 @@
+//! The door, on a cache in a temporary directory.
