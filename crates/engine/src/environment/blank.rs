@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::{EnvironmentError, io_error};
 use super::ext4::{Ext4Error, FormatOptions, Formatter};
-use super::staging::Staging;
 use crate::store::home::Home;
+use crate::store::staging::Staging;
 
 /// Changes when the same size would be formatted in another way: a workspace keeps the one it was made on.
 const LAYOUT_VERSION: u32 = 1;

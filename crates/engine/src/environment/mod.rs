@@ -21,7 +21,6 @@ mod prune;
 mod pull;
 pub mod rootfs;
 pub mod sources;
-mod staging;
 #[cfg(test)]
 mod tests;
 
@@ -33,12 +32,12 @@ use crate::progress::Reporter;
 use crate::settings::Settings;
 use crate::store::environment_record::EnvironmentRecord;
 use crate::store::home::Home;
+use crate::store::staging::Staging;
 use cache::Stored;
 use catalog::Catalog;
 pub use error::EnvironmentError;
 use error::io_error;
 pub use prune::{PruneOptions, PrunedItem, PrunedKind};
-use staging::Staging;
 
 /// The environments of one cache.
 #[derive(Debug, Clone)]

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::error::io_error;
-use super::{EnvironmentError, Environments, cache, kernel, staging};
+use super::{EnvironmentError, Environments, cache, kernel};
 use crate::store::lock::Lock;
+use crate::store::staging;
 
 /// Something that [`Environments::prune`] removed, or would remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum PrunedKind {
     Initramfs,
     /// A package file that no installed environment was made of.
     Download,
+    /// A machine template of an environment or a kernel that is gone.
+    Template,
 }
 
 /// What to prune.

@@ -8,7 +8,6 @@ use super::error::io_error;
 use super::package::Package;
 use super::rootfs::{self, BuiltRootfs};
 use super::sources::debian::{self, Follow, Want};
-use super::staging::{self, Staging};
 use super::{
     EnvironmentError, Environments, FinishJob, Finisher, GuestKernel, InstalledEnvironment, Pull, Pulled, cache,
     configure, kernel,
@@ -18,6 +17,7 @@ use crate::store::environment_record::{
     ENVIRONMENT_RECORD_VERSION, EnvironmentRecord, KernelReference, PackageRecord, RootfsRecord,
 };
 use crate::store::lock::{Lock, LockError};
+use crate::store::staging::{self, Staging};
 
 /// Room for a kernel, its modules and an initramfs.
 const KERNEL_BYTES: u64 = 160 << 20;

@@ -8,3 +8,4 @@ pub mod hex;
 pub mod home;
 pub mod lock;
 pub mod sparse;
+pub(crate) mod staging;

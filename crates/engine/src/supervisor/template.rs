@@ -22,8 +22,9 @@ use sha2::{Digest, Sha256};
 
 use super::plan::{DEVICE_SET, MachinePlan};
 use crate::machine::Accelerator;
-use crate::store::home::{Home, create_private_dir};
+use crate::store::home::Home;
 use crate::store::lock::{Lock, LockError};
+use crate::store::staging::Staging;
 use crate::store::{atomic, hex};
 
 const MEMORY_FILE: &str = "memory";
@@ -90,7 +91,7 @@ pub struct OpenTemplate {
 #[derive(Debug)]
 pub struct TemplateDraft {
     key: TemplateKey,
-    dir: PathBuf,
+    staging: Staging,
     target: PathBuf,
     _lock: Lock,
 }
@@ -124,12 +125,6 @@ impl TemplateKey {
     pub fn name(&self) -> &str {
         &self.name
     }
-
-    /// The environment the template was made from.
-    #[must_use]
-    pub fn environment_digest(&self) -> &str {
-        &self.facts.environment
-    }
 }
 
 /// Opens the template of `key`, if there is one and it is as it was left. One that is not is removed.
@@ -153,23 +148,36 @@ pub fn discard(home: &Home, key: &TemplateKey) {
     drop(std::fs::remove_dir_all(home.templates_dir().join(&key.name)));
 }
 
-/// The environments that templates exist for, with each template's directory: for pruning.
+/// A template on the disk, used or not.
+#[derive(Debug, Clone)]
+pub struct FoundTemplate {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Digests of the environment and the kernel it was made from; none when it is torn.
+    pub made_from: Option<(String, String)>,
+    /// What it takes on the disk.
+    pub disk_bytes: u64,
+}
+
+/// All templates on the disk.
 ///
 /// # Errors
 /// The templates' directory cannot be read.
-pub fn list(home: &Home) -> io::Result<Vec<(PathBuf, Option<String>)>> {
+pub fn list(home: &Home) -> io::Result<Vec<FoundTemplate>> {
     let entries = match std::fs::read_dir(home.templates_dir()) {
-        Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+        result => result?,
     };
-    entries
-        .map(|entry| {
-            let dir = entry?.path();
-            let environment = read_record(&dir).ok().map(|record| record.facts.environment);
-            Ok((dir, environment))
-        })
-        .collect()
+    let found = |entry: std::fs::DirEntry| -> io::Result<FoundTemplate> {
+        let dir = entry.path();
+        let made_from = read_record(&dir).ok().map(|record| (record.facts.environment, record.facts.kernel));
+        let mut disk_bytes = 0;
+        for file in std::fs::read_dir(&dir)? {
+            disk_bytes += file?.metadata()?.blocks() * 512;
+        }
+        Ok(FoundTemplate { dir, made_from, disk_bytes })
+    };
+    entries.map(|entry| found(entry?)).collect()
 }
 
 impl TemplateDraft {
@@ -180,16 +188,9 @@ impl TemplateDraft {
     pub fn begin(home: &Home, key: TemplateKey) -> Result<Self, LockError> {
         let lock_path = home.locks_dir().join(format!("template-{}.lock", key.name));
         let lock = Lock::wait(&lock_path)?;
-        // Only the holder of the lock uses this name, so what lies there is left from one that was killed.
-        let dir = home.staging_dir().join(format!("template-{}", key.name));
-        let io_error = |source| LockError::Io { path: dir.clone(), source };
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
-            _ => {}
-        }
-        create_private_dir(&dir).map_err(io_error)?;
+        let staging = Staging::create(home, "template")?;
         let target = home.templates_dir().join(&key.name);
-        Ok(Self { key, dir, target, _lock: lock })
+        Ok(Self { key, staging, target, _lock: lock })
     }
 
     /// Creates the file for the guest's RAM, of its full size, sparse.
@@ -197,7 +198,8 @@ impl TemplateDraft {
     /// # Errors
     /// As the system calls.
     pub fn create_memory(&self) -> io::Result<OwnedFd> {
-        let file = File::options().read(true).write(true).create_new(true).open(self.dir.join(MEMORY_FILE))?;
+        let file =
+            File::options().read(true).write(true).create_new(true).open(self.staging.dir().join(MEMORY_FILE))?;
         file.set_len(u64::from(self.key.facts.mem_mib) << 20)?;
         Ok(file.into())
     }
@@ -207,7 +209,7 @@ impl TemplateDraft {
     /// # Errors
     /// As the system calls.
     pub fn create_state(&self) -> io::Result<OwnedFd> {
-        Ok(File::options().read(true).write(true).create_new(true).open(self.dir.join(STATE_FILE))?.into())
+        Ok(File::options().read(true).write(true).create_new(true).open(self.staging.dir().join(STATE_FILE))?.into())
     }
 
     /// Seals both files and moves the template into place.
@@ -215,10 +217,10 @@ impl TemplateDraft {
     /// # Errors
     /// As the system calls; nothing is in place then.
     pub fn finish(self) -> io::Result<()> {
-        let memory_path = self.dir.join(MEMORY_FILE);
+        let memory_path = self.staging.dir().join(MEMORY_FILE);
         let memory = File::open(&memory_path)?;
         memory.sync_all()?;
-        let state_path = self.dir.join(STATE_FILE);
+        let state_path = self.staging.dir().join(STATE_FILE);
         File::open(&state_path)?.sync_all()?;
         let state = std::fs::read(&state_path)?;
         let record = TemplateRecord {
@@ -229,23 +231,8 @@ impl TemplateDraft {
             state_bytes: state.len() as u64,
         };
         let json = serde_json::to_vec_pretty(&record).map_err(io::Error::other)?;
-        atomic::write(&self.dir.join(RECORD_FILE), &json)?;
-        if let Some(parent) = self.target.parent() {
-            create_private_dir(parent)?;
-        }
-        match std::fs::remove_dir_all(&self.target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        std::fs::rename(&self.dir, &self.target)?;
-        atomic::sync_parent(&self.target)
-    }
-}
-
-impl Drop for TemplateDraft {
-    fn drop(&mut self) {
-        // After `finish` there is nothing left; whatever else is left is removed by the next draft of this key.
-        drop(std::fs::remove_dir_all(&self.dir));
+        atomic::write(&self.staging.dir().join(RECORD_FILE), &json)?;
+        self.staging.publish(&self.target)
     }
 }
 
@@ -370,18 +357,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_maker_left_is_swept_by_the_next() {
+    fn a_draft_that_is_given_up_leaves_nothing() {
         in_a_home(|home| {
             let draft = TemplateDraft::begin(home, key()).unwrap();
             drop(draft.create_memory().unwrap());
-            let left = home.staging_dir().join(format!("template-{}", key().name()));
-            let copy = home.staging_dir().join("copy");
-            std::fs::rename(&left, &copy).unwrap();
             drop(draft);
-            std::fs::rename(&copy, &left).unwrap();
-            make(home);
-            assert!(open(home, &key()).is_some());
             assert_eq!(std::fs::read_dir(home.staging_dir()).unwrap().count(), 0);
+            assert!(open(home, &key()).is_none());
         });
     }
 

@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 
 use super::command::{CommandEnd, CommandError, CommandRequest, CommandStreams, run_command};
 use crate::environment::{FinishError, FinishJob, Finisher};
-use crate::machine::{Accelerator, Driver};
+use crate::machine::{Accelerator, AcceleratorChoice, Driver};
 use crate::progress::{Progress, Reporter};
 use crate::store::home::Home;
+use crate::supervisor::accelerator::{ProbeGuest, decide};
 use crate::supervisor::boot::Ready;
 use crate::supervisor::plan::MachinePlan;
 use crate::supervisor::start::{Host, Warmth, start};
@@ -39,8 +40,8 @@ pub struct GuestFinisher<'a> {
     pub driver: &'a dyn Driver,
     /// Where the cache is.
     pub home: &'a Home,
-    /// How to run the machine.
-    pub accelerator: Accelerator,
+    /// How the settings want machines to be run.
+    pub choice: AcceleratorChoice,
     /// Processors of the machine.
     pub vcpu_count: u32,
 }
@@ -52,8 +53,16 @@ impl Finisher for GuestFinisher<'_> {
         report: Reporter<'a>,
     ) -> Pin<Box<dyn Future<Output = Result<(), FinishError>> + Send + 'a>> {
         Box::pin(async move {
+            let guest = ProbeGuest { kernel: &job.kernel.image, initramfs: &job.kernel.initramfs };
+            let verdict = decide(self.driver, self.home, self.choice, guest)
+                .await
+                .map_err(|error| FinishError::Machine(Box::new(error)))?;
+            if !verdict.kvm {
+                report(Progress::Note(format!("software emulation: {}", verdict.reason)));
+            }
+            let plan = self.plan(&job, verdict.accelerator());
             let host = Host { driver: self.driver, home: self.home, report };
-            let mut ready = start(host, &self.plan(&job), &|| Ok(None), "pyro-build", Warmth::Cold)
+            let mut ready = start(host, &plan, &|| Ok(None), "pyro-build", Warmth::Cold)
                 .await
                 .map_err(|error| FinishError::Machine(Box::new(error)))?;
             match run_script(&mut ready, &job, report).await {
@@ -68,7 +77,7 @@ impl Finisher for GuestFinisher<'_> {
 }
 
 impl GuestFinisher<'_> {
-    fn plan(&self, job: &FinishJob) -> MachinePlan {
+    fn plan(&self, job: &FinishJob, accelerator: Accelerator) -> MachinePlan {
         MachinePlan {
             environment_digest: String::new(),
             rootfs: job.rootfs.clone(),
@@ -79,7 +88,7 @@ impl GuestFinisher<'_> {
             vcpu_count: self.vcpu_count,
             mem_mib: MEM_MIB,
             disk_gib: 0,
-            accelerator: self.accelerator,
+            accelerator,
             root: RootKind::Writable,
         }
     }

@@ -2,4 +2,7 @@
 
 pub mod command;
 pub mod doctor;
+pub mod env;
 pub mod finish;
+pub mod machines;
+pub mod run;

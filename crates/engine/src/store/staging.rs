@@ -15,7 +15,7 @@ use crate::store::lock::{Lock, LockError};
 
 /// A directory of ours that nobody else touches. Dropping it removes it.
 #[derive(Debug)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     dir: PathBuf,
     lock_file: PathBuf,
     _lock: Lock,
@@ -23,7 +23,7 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Creates an empty one; `what` is part of its name, for people.
-    pub(super) fn create(home: &Home, what: &str) -> Result<Self, LockError> {
+    pub(crate) fn create(home: &Home, what: &str) -> Result<Self, LockError> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         loop {
             let count = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -43,12 +43,12 @@ impl Staging {
         }
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Puts the directory in the place of `target` in one step. What was there is removed.
-    pub(super) fn publish(self, target: &Path) -> io::Result<()> {
+    pub(crate) fn publish(self, target: &Path) -> io::Result<()> {
         if let Some(parent) = target.parent() {
             create_private_dir(parent)?;
         }
@@ -70,7 +70,7 @@ impl Drop for Staging {
 }
 
 /// The directories in the staging place that no live process holds, each with the lock that now keeps them ours.
-pub(super) fn abandoned(home: &Home) -> io::Result<Vec<(PathBuf, Lock)>> {
+pub(crate) fn abandoned(home: &Home) -> io::Result<Vec<(PathBuf, Lock)>> {
     let entries = match std::fs::read_dir(home.staging_dir()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result?,
@@ -91,7 +91,7 @@ pub(super) fn abandoned(home: &Home) -> io::Result<Vec<(PathBuf, Lock)>> {
 }
 
 /// Removes what [`abandoned`] finds.
-pub(super) fn sweep(home: &Home) -> io::Result<()> {
+pub(crate) fn sweep(home: &Home) -> io::Result<()> {
     for (dir, _lock) in abandoned(home)? {
         remove(&dir)?;
     }
@@ -99,7 +99,7 @@ pub(super) fn sweep(home: &Home) -> io::Result<()> {
 }
 
 /// Removes an abandoned directory (or file) and its lock file. The caller holds the lock.
-pub(super) fn remove(dir: &Path) -> io::Result<()> {
+pub(crate) fn remove(dir: &Path) -> io::Result<()> {
     let removed = if dir.is_dir() { std::fs::remove_dir_all(dir) } else { std::fs::remove_file(dir) };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
