@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::finish::GuestFinisher;
-use super::machines::{MachineError, MachineSize, Machines};
+use super::machines::{MachineError, MachineRequest, MachineSize, Machines};
 use crate::Settings;
 use crate::environment::{EnvironmentError, PruneOptions, PrunedItem, PrunedKind, Pull, Pulled};
 use crate::progress::Reporter;
@@ -46,7 +46,12 @@ pub async fn pull(settings: &Settings, name: &str, force: bool, report: Reporter
     let pulled = machines.environments().pull(name, Pull { force, finisher: &finisher }, report).await?;
     let first_machine = async {
         let verdict = machines.verdict(&pulled.environment.kernel).await?;
-        machines.ensure_template(&pulled.environment, MachineSize::default(), verdict.accelerator(), report).await
+        let request = MachineRequest {
+            environment: &pulled.environment,
+            size: MachineSize::default(),
+            accelerator: verdict.accelerator(),
+        };
+        machines.ensure_template(request, report).await
     };
     first_machine
         .await
