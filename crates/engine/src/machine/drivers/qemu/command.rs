@@ -4,10 +4,11 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::fs::{MemfdFlags, OFlags};
 use serde_json::json;
@@ -31,6 +32,9 @@ const TRANSLATION_BYTES_MAX: u64 = 1 << 30;
 
 /// Memory of QEMU itself: its heap, and a stack for each of its up to 64 file workers.
 const OWN_BYTES_MAX: u64 = 2 << 30;
+
+/// More than the set-up sectors of any kernel: their count is one byte.
+const KERNEL_HEAD_BYTES: usize = 258 * 512;
 
 /// What a QEMU process is started with.
 #[derive(Debug)]
@@ -72,7 +76,7 @@ pub(super) fn build(spec: MachineSpec, stranger: bool) -> Result<(Command, Strea
     let mut builder = Builder { stranger, arguments: Vec::new(), kept: Vec::new(), reopened: Vec::new() };
     builder.base(&spec);
     builder.memory(spec.memory, spec.mem_mib)?;
-    builder.kernel(&spec.kernel, &spec.initramfs)?;
+    builder.kernel(&spec.kernel, &spec.initramfs, matches!(spec.start, Start::Restore(_)))?;
     let streams = builder.streams()?;
     for (index, disk) in spec.disks.into_iter().enumerate() {
         builder
@@ -90,6 +94,14 @@ pub(super) fn build(spec: MachineSpec, stranger: bool) -> Result<(Command, Strea
     };
     let Builder { arguments, kept, reopened, .. } = builder;
     Ok((Command { arguments, kept, reopened, data_bytes_max, incoming }, streams))
+}
+
+/// A file for QEMU to read.
+enum Readable {
+    /// The file itself.
+    File(OwnedFd),
+    /// A copy in memory.
+    Copy(OwnedFd),
 }
 
 struct Builder {
@@ -116,6 +128,14 @@ impl Builder {
         let number = self.keep(file);
         self.reopened.push(Reopened { number, write });
         format!("/proc/self/fd/{number}")
+    }
+
+    /// As [`Self::keep_reopened`], for reading. A copy in memory lies in no directory and needs no permission.
+    fn keep_readable(&mut self, file: Readable) -> String {
+        match file {
+            Readable::File(file) => self.keep_reopened(file, false),
+            Readable::Copy(copy) => format!("/proc/self/fd/{}", self.keep(copy)),
+        }
     }
 
     fn base(&mut self, spec: &MachineSpec) {
@@ -155,28 +175,48 @@ impl Builder {
         Ok(())
     }
 
-    fn kernel(&mut self, kernel: &std::path::Path, initramfs: &std::path::Path) -> Result<(), LaunchError> {
+    fn kernel(&mut self, kernel: &Path, initramfs: &Path, restored: bool) -> Result<(), LaunchError> {
         for (name, what, path) in
             [("-kernel", "open the guest kernel", kernel), ("-initrd", "open the initial RAM filesystem", initramfs)]
         {
-            let open = || File::open(path).and_then(|file| self.readable(file));
+            let open = || match File::open(path)? {
+                file if restored && name == "-kernel" => self.head_of_kernel(file),
+                file => self.readable(file),
+            };
             let file = open().map_err(|source| LaunchError::Host { what, source })?;
-            let path = self.keep_reopened(file, false);
+            let path = self.keep_readable(file);
             self.arg(name, path);
         }
         self.arg("-append", KERNEL_PARAMETERS);
         Ok(())
     }
 
+    /// What a restored machine gets for a kernel. The real one is in its memory already; QEMU only wants to see one of the
+    /// same kind, to offer the same devices. Reading all of it would be a sixth of the work of a restore.
+    fn head_of_kernel(&self, file: File) -> io::Result<Readable> {
+        let mut head = vec![0; KERNEL_HEAD_BYTES];
+        let count = file.read_at(&mut head, 0)?;
+        head.truncate(count);
+        let is_image = head.get(0x202..0x206) == Some(b"HdrS");
+        // The set-up sectors, which QEMU looks for, are counted at 0x1f1; 4 when the count is 0.
+        let sectors = head.get(0x1f1).map_or(0, |&count| if count == 0 { 4 } else { usize::from(count) });
+        if !is_image || (sectors + 2) * 512 > count {
+            return self.readable(file);
+        }
+        let mut copy = File::from(rustix::fs::memfd_create("kernel-head", MemfdFlags::CLOEXEC)?);
+        copy.write_all(&head[..(sectors + 2) * 512])?;
+        Ok(Readable::Copy(copy.into()))
+    }
+
     /// A file that QEMU may open for reading: the file itself or, where its permissions keep another user out, a copy in
     /// memory. The permissions of a user's own kernel are not ours to change.
-    fn readable(&self, mut file: File) -> io::Result<OwnedFd> {
+    fn readable(&self, mut file: File) -> io::Result<Readable> {
         if !self.stranger || file.metadata()?.mode() & 0o004 != 0 {
-            return Ok(file.into());
+            return Ok(Readable::File(file.into()));
         }
         let mut copy = File::from(rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC)?);
         io::copy(&mut file, &mut copy)?;
-        Ok(copy.into())
+        Ok(Readable::Copy(copy.into()))
     }
 
     fn let_others(&self, file: &OwnedFd, mode: u32) -> io::Result<()> {
