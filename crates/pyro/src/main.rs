@@ -9,6 +9,7 @@ mod interrupt;
 mod progress;
 mod report;
 mod settings;
+mod streams;
 mod terminal;
 
 use std::process::ExitCode;

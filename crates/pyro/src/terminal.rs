@@ -74,7 +74,7 @@ impl Drop for RawMode {
 pub(crate) fn restore() {
     if let Some(cooked) = COOKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
         // A terminal that went away has no mode to restore.
-        drop(tcsetattr(io::stdin(), OptionalActions::Now, &cooked));
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &cooked);
     }
 }
 

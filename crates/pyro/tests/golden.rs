@@ -2,6 +2,8 @@
 //!
 //! `INSTA_UPDATE=always cargo test -p pyro --test golden` writes the golden files anew.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot begin may end in any way")]
+
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -71,6 +73,25 @@ fn wrong_words() {
     check("wrong_value", &["doctor", "--color", "blue"]);
     check("wrong_flag_in_json", &["doctor", "--json", "--frob"]);
     check("wrong_shell", &["completions", "tcsh"]);
+    check("wrong_network", &["run", "debian:12", "--network", "egress", "--", "true"]);
+    check("wrong_memory", &["run", "debian:12", "--mem-mib", "64", "--", "true"]);
+    check("wrong_variable", &["run", "debian:12", "--env", "X", "--", "true"]);
+    check("wrong_processors", &["run", "debian:12", "--vcpu-count", "0", "--", "true"]);
+    check("no_command", &["run", "debian:12"]);
+    check("command_without_dashes", &["run", "debian:12", "git", "--version"]);
+    check("terminal_as_json", &["run", "-t", "--json", "debian:12"]);
+}
+
+#[test]
+fn environments_that_are_not_there() {
+    check("env_list", &["env", "list"]);
+    check("env_list_json", &["env", "list", "--json"]);
+    check("run_not_installed", &["run", "debian:12", "--", "true"]);
+    check("run_unknown", &["run", "debian:13", "--", "true"]);
+    check("run_unknown_json", &["run", "--json", "alpine", "--", "true"]);
+    check("env_inspect_not_installed", &["env", "inspect", "debian:12-build"]);
+    check("env_remove_unknown", &["env", "remove", "nope"]);
+    assert_eq!(Home::new().pyro(&["env", "prune", "--dry-run"]), "exit code: 0\n--- stdout\nnothing to remove\n");
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! The verb table: everything a person can ask. A verb is one file: its arguments, its help, its handler.
 
 mod completions;
+mod demo;
 mod doctor;
+mod env;
 #[cfg(test)]
 mod reference;
+mod run;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pyro_engine::Settings;
 
@@ -36,8 +39,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Fetch, inspect and remove environments: the root filesystems of machines
+    #[command(subcommand)]
+    Env(env::EnvVerb),
+    /// Run one command in a machine of its own, which is gone afterwards
+    Run(run::RunArgs),
     /// Check whether this host is ready, and say what to do where it is not
     Doctor(doctor::DoctorArgs),
+    /// Show the life of a machine step by step, and what each step proves
+    Demo(demo::DemoArgs),
     /// Print a script that completes pyro's words in your shell
     Completions(completions::CompletionsArgs),
 }
@@ -136,10 +146,20 @@ impl Cli {
         let mut telling =
             Telling { json: false, color: face.globals.color.applies_to(&std::io::stderr()), exit: EXIT_REFUSED };
         let result = match self.verb {
+            Verb::Env(verb) => {
+                telling.json = verb.json();
+                verb.handle(&face)
+            }
+            Verb::Run(args) => {
+                telling.json = args.json;
+                telling.exit = EXIT_PYRO_FAILED;
+                args.handle(&face)
+            }
             Verb::Doctor(args) => {
                 telling.json = args.json;
                 args.handle(&face)
             }
+            Verb::Demo(args) => args.handle(&face),
             Verb::Completions(args) => args.handle(),
         };
         result.unwrap_or_else(|failure| failure.tell(telling))
@@ -175,6 +195,10 @@ impl Refusal {
             } else if words.starts_with("tip: ") {
                 hints.extend(words.split("tip: ").map(str::trim).filter(|tip| !tip.is_empty()).map(str::to_owned));
             }
+        }
+        let surplus = self.error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+        if self.verb == "pyro run" && self.error.kind() == ErrorKind::UnknownArgument && !surplus.starts_with('-') {
+            hints.push("put the command after --, as in: pyro run debian:12 -- git --version".to_owned());
         }
         hints.push(format!("see '{} --help'", self.verb));
         Failure::new(Kind::Usage, message).hint(hints.join("; "))

@@ -4,6 +4,7 @@
 //! guest that did not boot adds the last lines of its console below them.
 
 mod archive;
+mod environment;
 mod words;
 
 pub(crate) use words::install_qemu;
@@ -119,6 +120,13 @@ impl Failure {
     /// Adds why it happened.
     pub(crate) fn caused_by(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());
+        self
+    }
+
+    /// Puts the failure into a wider one: what it says becomes the cause.
+    pub(crate) fn within(mut self, message: impl Into<String>) -> Self {
+        let cause = std::mem::replace(&mut self.message, message.into());
+        self.causes.insert(0, cause);
         self
     }
 

@@ -54,6 +54,12 @@ fn launch_words(error: &LaunchError) -> Failure {
     }
 }
 
+impl From<LaunchError> for Failure {
+    fn from(error: LaunchError) -> Self {
+        launch_words(&error)
+    }
+}
+
 impl From<BootError> for Failure {
     fn from(error: BootError) -> Self {
         let (kind, hint) = match &error.cause {

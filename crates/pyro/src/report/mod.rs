@@ -3,7 +3,10 @@
 //! Nothing else of this crate serialises, and nothing of the engine does for the public: a field here is a promise.
 
 pub(crate) mod clean;
+pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod env;
+pub(crate) mod run;
 pub(crate) mod units;
 
 use std::io::{ErrorKind, Write};

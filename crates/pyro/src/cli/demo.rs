@@ -1,0 +1,210 @@
+//! `demo`: the life of a machine, step by step, and what each step proves. The steps are told on standard error, the
+//! summary is one JSON object on standard output.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use pyro_engine::Settings;
+use pyro_engine::supervisor::start::Warmth;
+use pyro_engine::workspace::command::{CommandEnd, CommandRequest, CommandStreams, Exit};
+use pyro_engine::workspace::doctor;
+use pyro_engine::workspace::machines::MachineSize;
+use pyro_engine::workspace::run::{RunOutcome, RunRequest, run};
+use tokio::sync::mpsc;
+
+use super::Face;
+use crate::failure::{EXIT_REFUSED, Failure};
+use crate::report::demo::{DemoReport, Step};
+use crate::report::run::accelerator_name;
+use crate::report::{Report as _, clean, units};
+use crate::streams::Capture;
+use crate::{interrupt, report};
+
+/// What the demonstration runs in.
+const ENVIRONMENT: &str = "debian:12";
+/// Limit of a command that ends by itself.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Limit of the command that does not.
+const SHORT_LIMIT: Duration = Duration::from_secs(2);
+
+const ABOUT: &str = "\
+Every step says what it does, what was seen, and what that proves. The environment debian:12 is
+fetched when it is not there. The summary on standard output is one JSON object; the exit code is
+0 when every step was as it should be.";
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = ABOUT)]
+pub(crate) struct DemoArgs {}
+
+impl DemoArgs {
+    pub(crate) fn handle(&self, face: &Face) -> Result<ExitCode, Failure> {
+        let settings = face.settings()?;
+        let report = interrupt::block_on(Show { face, settings: &settings, steps: Vec::new() }.play())?;
+        report::print(&report, true, false)?;
+        Ok(if report.ok() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) })
+    }
+}
+
+/// The demonstration under way.
+struct Show<'a> {
+    face: &'a Face,
+    settings: &'a Settings,
+    steps: Vec<Step>,
+}
+
+/// What a guest command did.
+struct Seen {
+    outcome: RunOutcome,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+/// What a step says: what was seen, and whether it is what it should be.
+type Finding = Result<(String, bool), Failure>;
+
+impl Show<'_> {
+    async fn play(mut self) -> Result<DemoReport, Failure> {
+        let begun = Instant::now();
+        let finding = self.environment().await;
+        let usable =
+            self.step("environment", "the guest's files come from signed packages, built without root", finding);
+        if usable {
+            self.machine_steps().await;
+        }
+        let finding = Ok(nothing_left());
+        self.step("after", "a machine leaves nothing behind: its disk was a file without a name", finding);
+        Ok(DemoReport::new(ENVIRONMENT, self.steps, begun.elapsed()))
+    }
+
+    async fn machine_steps(&mut self) {
+        let finding = self.boot().await;
+        if !self.step("boot", "the command ran under a kernel of its own, not the host's", finding) {
+            // Without a machine every further step would only say the same again.
+            return;
+        }
+        let finding = self.streams().await;
+        self.step(
+            "streams",
+            "output and errors stay apart, byte for byte, and the exit code is the command's",
+            finding,
+        );
+        let finding = self.network().await;
+        self.step("network", "nothing can be reached: the machine has no network device", finding);
+        let finding = self.fresh().await;
+        self.step("fresh", "what a command did to its machine is gone with it", finding);
+        let finding = self.timeout().await;
+        self.step("timeout", "a command that runs too long is killed with all it started; its output is kept", finding);
+    }
+
+    /// Notes a step and tells it. Says whether it was as it should be.
+    fn step(&mut self, name: &'static str, proves: &'static str, finding: Finding) -> bool {
+        let (seen, ok) = finding.unwrap_or_else(|failure| (failure.in_one_line(), false));
+        let seen = clean::one_line(&seen);
+        self.face.say(&format!("{} {name}: {seen}", if ok { "ok  " } else { "FAIL" }));
+        self.face.say(&format!("     proves: {proves}"));
+        self.steps.push(Step { name, ok, seen, proves });
+        ok
+    }
+
+    async fn environment(&self) -> Finding {
+        let painter = self.face.painter();
+        let report = |progress| painter.report(progress);
+        let package_count = super::env::present(self.settings, ENVIRONMENT, &report).await?;
+        Ok((format!("{ENVIRONMENT}, {} packages", package_count), true))
+    }
+
+    async fn boot(&self) -> Finding {
+        let seen = self.guest(&["uname", "-r"], LIMIT).await?;
+        let host = doctor::platform().kernel_release;
+        let guest = String::from_utf8_lossy(&seen.stdout).trim().to_owned();
+        let words = format!(
+            "kernel {guest} on {}, ready after {} (the host runs {host})",
+            accelerator_name(seen.outcome.accelerator),
+            units::duration(Duration::from_millis(seen.outcome.start_ms)),
+        );
+        Ok((words, seen.code() == Some(0) && !guest.is_empty() && guest != host))
+    }
+
+    async fn streams(&self) -> Finding {
+        let seen = self.guest(&["sh", "-c", r"printf '\377\0x'; echo err >&2; exit 7"], LIMIT).await?;
+        let words = format!(
+            "standard output {:?}, standard error {:?}, exit code {}",
+            seen.stdout.escape_ascii().to_string(),
+            seen.stderr.escape_ascii().to_string(),
+            seen.code().map_or_else(|| "none".to_owned(), |code| code.to_string()),
+        );
+        Ok((words, seen.stdout == b"\xff\0x" && seen.stderr == b"err\n" && seen.code() == Some(7)))
+    }
+
+    async fn network(&self) -> Finding {
+        let seen = self.guest(&["ls", "/sys/class/net"], LIMIT).await?;
+        let devices = String::from_utf8_lossy(&seen.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+        let alone = seen.stdout == b"lo\n" || seen.stdout.is_empty();
+        Ok((
+            format!("network devices: {}", if devices.is_empty() { "none" } else { &devices }),
+            seen.code() == Some(0) && alone,
+        ))
+    }
+
+    async fn fresh(&self) -> Finding {
+        let first = self.guest(&["sh", "-c", "echo was here > /root/mark; cat /root/mark"], LIMIT).await?;
+        let second = self.guest(&["sh", "-c", "test ! -e /root/mark"], LIMIT).await?;
+        let (written, gone) = (first.stdout == b"was here\n", second.code() == Some(0));
+        let words = match (written, gone) {
+            (true, true) => "a file written in one machine is not in the next",
+            (true, false) => "a file written in one machine is in the next",
+            (false, _) => "a file could not be written",
+        };
+        Ok((words.to_owned(), written && gone))
+    }
+
+    async fn timeout(&self) -> Finding {
+        let seen = self.guest(&["sh", "-c", "echo begun; sleep 60 & sleep 60"], SHORT_LIMIT).await?;
+        let ended = seen.outcome.command.end == CommandEnd::Exited(Exit::TimedOut);
+        let ran = units::duration(Duration::from_millis(seen.outcome.command.duration_ms));
+        let output = seen.stdout.escape_ascii().to_string();
+        let words = format!("{} after {ran}, output {output:?}", if ended { "killed" } else { "ended" });
+        Ok((words, ended && seen.stdout == b"begun\n"))
+    }
+
+    async fn guest(&self, argv: &[&str], timeout: Duration) -> Result<Seen, Failure> {
+        let request = RunRequest {
+            environment: ENVIRONMENT.to_owned(),
+            size: MachineSize::default(),
+            warmth: Warmth::Warm,
+            command: CommandRequest {
+                argv: argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
+                env: std::collections::BTreeMap::new(),
+                cwd: b"/".to_vec(),
+                timeout,
+                terminal: None,
+            },
+        };
+        let painter = self.face.painter();
+        let report = |progress| painter.report(progress);
+        let (mut stdout, mut stderr) = (Capture::default(), Capture::default());
+        let (_wishes, control) = mpsc::channel(1);
+        let streams = CommandStreams { stdin: None, stdout: &mut stdout, stderr: &mut stderr, control };
+        let outcome = run(self.settings, request, streams, &report).await?;
+        Ok(Seen { outcome, stdout: stdout.into_bytes().0, stderr: stderr.into_bytes().0 })
+    }
+}
+
+impl Seen {
+    fn code(&self) -> Option<u8> {
+        match self.outcome.command.end {
+            CommandEnd::Exited(Exit::Code(code)) => Some(code),
+            _ => None,
+        }
+    }
+}
+
+fn nothing_left() -> (String, bool) {
+    let children = doctor::child_processes();
+    if children.is_empty() {
+        return ("no process of a machine is left".to_owned(), true);
+    }
+    (format!("processes are left: {children:?}"), false)
+}
