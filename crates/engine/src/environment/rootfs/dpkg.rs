@@ -24,7 +24,7 @@ pub(super) struct PackageRecord {
     /// Paths as the package has them, without the leading slash; the root is empty.
     pub(super) list: Vec<Vec<u8>>,
     /// Name of its files under `info`: with the architecture where several can be installed together.
-    info_name: String,
+    pub(super) info_name: String,
     /// The `control` file's text.
     control: String,
     files: Vec<ControlFile>,
