@@ -24,6 +24,12 @@ const KERNEL_BYTES: u64 = 160 << 20;
 /// Room for what the packages' scripts make, and slack.
 const CONFIGURED_BYTES: u64 = 128 << 20;
 
+/// All that an environment is made of.
+struct Ingredients {
+    packages: Vec<Package>,
+    kernel: ReadyKernel,
+}
+
 /// What stands in the manifest for the kernel, and the kernel itself.
 struct ReadyKernel {
     reference: Option<KernelReference>,
@@ -44,10 +50,10 @@ impl Environments {
         {
             return Ok(Pulled { environment, fresh: false });
         }
-        let ready = self.provide_kernel(&entry.release, report).await?;
+        let kernel = self.provide_kernel(&entry.release, report).await?;
         let packages = self.acquire(&entry.release, entry.packages.clone(), Follow::All, report).await?;
         self.check_room(image_bytes(&packages) + CONFIGURED_BYTES)?;
-        self.install(entry, packages, ready, pull.finisher, report).await?;
+        self.install(entry, Ingredients { packages, kernel }, pull.finisher, report).await?;
         Ok(Pulled { environment: self.open(&entry.name)?, fresh: true })
     }
 
@@ -127,11 +133,11 @@ impl Environments {
     async fn install(
         &self,
         entry: &CatalogEntry,
-        packages: Vec<Package>,
-        ready: ReadyKernel,
+        ingredients: Ingredients,
         finisher: &dyn Finisher,
         report: Reporter<'_>,
     ) -> Result<(), EnvironmentError> {
+        let Ingredients { packages, kernel } = ingredients;
         let mut records: Vec<PackageRecord> = packages.iter().map(record_of).collect();
         records.sort_by(|left, right| left.name.cmp(&right.name));
         let (staging, built) = self.build_image(packages, report).await?;
@@ -139,7 +145,7 @@ impl Environments {
         report(Progress::Stage { name: "configure packages", unit: Unit::Packages, total });
         let job = FinishJob {
             rootfs: staging.dir().join(cache::ROOTFS_FILE),
-            kernel: ready.kernel,
+            kernel: kernel.kernel,
             script: configure::script(&built),
             timeout_seconds: configure::TIMEOUT_SECONDS,
         };
@@ -152,7 +158,7 @@ impl Environments {
             origin: format!("Debian {}", entry.release),
             built_at_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             pyro_version: self.settings.pyro_version.to_owned(),
-            kernel: ready.reference,
+            kernel: kernel.reference,
             rootfs: RootfsRecord { sha256: String::new(), size_bytes: 0 },
             packages: records,
         };

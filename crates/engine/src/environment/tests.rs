@@ -1,1 +1,212 @@
-//! The door, on a cache in a temporary directory.
+//! The door, on a cache in a temporary directory and an archive of the test's own. The machine that would configure the
+//! packages is stood in for: what it does is tested with real guests elsewhere.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use vm_tests::archive::{Archive, Deb};
+use vm_tests::http::Server;
+
+use super::catalog::Catalog;
+use super::{
+    EnvironmentError, Environments, FinishError, FinishJob, Finisher, InstalledState, PruneOptions, PrunedKind, Pull,
+};
+use crate::Settings;
+use crate::machine::AcceleratorChoice;
+use crate::progress::{Progress, Reporter};
+use crate::settings::{CustomKernel, DebianArchive, DebianSuite, ProxySettings};
+
+const NAME: &str = "debian:12-base";
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    _server: Server,
+    environments: Environments,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let packages = Catalog::builtin().find(NAME).unwrap().packages.clone();
+    let archive = packages.iter().fold(Archive::new("bookworm"), |archive, name| {
+        let deb = Deb::new(name, "1").field("Description", "x").file(&format!("usr/bin/{name}"), 0o755, name.as_str());
+        archive.with(deb.script("postinst", "#!/bin/sh\n"))
+    });
+    archive.serve(&server, "");
+    std::fs::write(dir.path().join("keyring"), archive.key.keyring()).unwrap();
+    std::fs::write(dir.path().join("vmlinux"), b"\x7fELF Linux version 6.6.6 (x)").unwrap();
+    let settings = Settings {
+        cache_dir: dir.path().join("cache"),
+        state_dir: dir.path().join("state"),
+        accelerator: AcceleratorChoice::Tcg,
+        qemu_program: "qemu".into(),
+        path_dirs: Vec::new(),
+        kernel: Some(CustomKernel { image: dir.path().join("vmlinux"), modules_dir: None }),
+        debian: DebianArchive {
+            mirror_url: server.url(),
+            security_url: server.url(),
+            keyring_path: Some(dir.path().join("keyring")),
+            suites: vec![DebianSuite::Release],
+        },
+        proxy: ProxySettings::default(),
+        agent: b"agent",
+        pyro_version: "0.0.0",
+    };
+    Fixture { environments: Environments::new(&settings), _server: server, dir }
+}
+
+/// Counts its calls, and answers as it was told.
+struct StandIn {
+    calls: AtomicU32,
+    takes: Duration,
+    fails: bool,
+}
+
+fn good() -> StandIn {
+    StandIn { calls: AtomicU32::new(0), takes: Duration::ZERO, fails: false }
+}
+
+impl Finisher for StandIn {
+    fn finish<'a>(
+        &'a self,
+        job: FinishJob,
+        report: Reporter<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), FinishError>> + Send + 'a>> {
+        Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            assert!(job.rootfs.exists() && job.kernel.initramfs.exists() && job.kernel.release == "6.6.6");
+            report(Progress::Done(1));
+            tokio::time::sleep(self.takes).await;
+            match self.fails {
+                true => Err(FinishError::Script { code: 1, output_tail: String::new() }),
+                false => Ok(()),
+            }
+        })
+    }
+}
+
+impl Fixture {
+    async fn pull(&self, force: bool, finisher: &StandIn) -> Result<super::Pulled, EnvironmentError> {
+        self.environments.pull(NAME, Pull { force, finisher }, &|_| {}).await
+    }
+
+    fn state(&self) -> InstalledState {
+        self.environments.list().unwrap().into_iter().find(|summary| summary.name == NAME).unwrap().installed
+    }
+
+    fn staged(&self) -> usize {
+        std::fs::read_dir(self.dir.path().join("cache/staging")).map_or(0, Iterator::count)
+    }
+}
+
+fn overwrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn an_environment_is_pulled_used_damaged_healed_and_removed() {
+    let fixture = fixture();
+    assert_eq!(fixture.state(), InstalledState::No);
+    assert!(matches!(fixture.environments.open(NAME), Err(EnvironmentError::NotInstalled { .. })));
+    let unknown = fixture.environments.open("debian:11").unwrap_err();
+    assert!(matches!(unknown, EnvironmentError::Unknown { known, .. } if known.contains(&NAME.to_owned())));
+
+    let pulled = fixture.pull(false, &good()).await.unwrap();
+    assert!(pulled.fresh && fixture.staged() == 0);
+    assert!(matches!(fixture.state(), InstalledState::Yes { .. }));
+    let opened = fixture.environments.open(NAME).unwrap();
+    assert_eq!(opened.digest, pulled.environment.digest);
+    fixture.environments.verify(NAME).unwrap();
+    let details = fixture.environments.inspect(NAME).unwrap();
+    assert!(details.record.packages.iter().any(|package| package.name == "apt" && package.sha256.len() == 64));
+    assert!(!fixture.pull(false, &good()).await.unwrap().fresh);
+
+    overwrite(&opened.rootfs, |bytes| bytes[5_000_000] ^= 1);
+    assert!(matches!(fixture.environments.open(NAME), Err(EnvironmentError::Damaged { .. })));
+    assert!(matches!(fixture.state(), InstalledState::Damaged(_)));
+    assert!(matches!(fixture.pull(false, &good()).await, Err(EnvironmentError::Damaged { .. })));
+    assert!(fixture.pull(true, &good()).await.unwrap().fresh);
+
+    // The same bytes with another time are the same image.
+    overwrite(&opened.rootfs, |_| {});
+    fixture.environments.open(NAME).unwrap();
+
+    let removed = fixture.environments.remove(NAME).unwrap();
+    assert!(removed.disk_bytes > 0 && fixture.staged() == 0);
+    assert!(matches!(fixture.environments.remove(NAME), Err(EnvironmentError::NotInstalled { .. })));
+}
+
+#[tokio::test]
+async fn a_pull_that_fails_or_is_dropped_leaves_what_was_there() {
+    let fixture = fixture();
+    let failing = StandIn { fails: true, ..good() };
+    assert!(matches!(fixture.pull(false, &failing).await, Err(EnvironmentError::Finish(_))));
+    assert!(fixture.state() == InstalledState::No && fixture.staged() == 0);
+
+    let digest = fixture.pull(false, &good()).await.unwrap().environment.digest;
+    fixture.pull(true, &failing).await.unwrap_err();
+    let slow = StandIn { takes: Duration::from_secs(600), ..good() };
+    tokio::time::timeout(Duration::from_secs(20), async {
+        let pull = fixture.pull(true, &slow);
+        let started = async {
+            while slow.calls.load(Ordering::Relaxed) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            _ = pull => panic!("it takes longer"),
+            () = started => {}
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(fixture.staged(), 0);
+    assert_eq!(fixture.environments.open(NAME).unwrap().digest, digest);
+}
+
+#[tokio::test]
+async fn of_two_pulls_one_waits_and_finds_it_made() {
+    let fixture = fixture();
+    let finisher = StandIn { takes: Duration::from_millis(300), ..good() };
+    let notes = std::sync::Mutex::new(Vec::new());
+    let note = |progress| {
+        if let Progress::Note(text) = progress {
+            notes.lock().unwrap().push(text);
+        }
+    };
+    let pull = || fixture.environments.pull(NAME, Pull { force: false, finisher: &finisher }, &note);
+    let (first, second) = tokio::join!(pull(), pull());
+    assert!(first.unwrap().fresh != second.unwrap().fresh);
+    assert_eq!(finisher.calls.load(Ordering::Relaxed), 1);
+    assert!(notes.lock().unwrap().iter().any(|text| text.contains("waiting")));
+}
+
+#[tokio::test]
+async fn a_prune_removes_what_nothing_needs_and_says_so_first() {
+    let fixture = fixture();
+    fixture.pull(false, &good()).await.unwrap();
+    let cache = fixture.dir.path().join("cache");
+    std::fs::create_dir_all(cache.join("kernels/0000")).unwrap();
+    std::fs::create_dir_all(cache.join("staging/left-1-0")).unwrap();
+    std::fs::write(cache.join("downloads").join("f".repeat(64)), "old").unwrap();
+
+    let dry = fixture.environments.prune(PruneOptions { dry_run: true, all: true }).unwrap();
+    let kinds: Vec<PrunedKind> = dry.iter().map(|item| item.kind).collect();
+    assert_eq!(kinds, [PrunedKind::Staging, PrunedKind::Kernel, PrunedKind::Download]);
+    assert!(cache.join("kernels/0000").exists() && cache.join("staging/left-1-0").exists());
+
+    let some = fixture.environments.prune(PruneOptions::default()).unwrap();
+    assert_eq!(some.len(), 2);
+    assert!(!cache.join("kernels/0000").exists() && fixture.staged() == 0);
+    assert_eq!(fixture.environments.prune(PruneOptions { all: true, dry_run: false }).unwrap().len(), 1);
+    fixture.environments.open(NAME).unwrap();
+
+    fixture.environments.remove(NAME).unwrap();
+    let rest = fixture.environments.prune(PruneOptions { all: true, dry_run: false }).unwrap();
+    assert!(rest.iter().all(|item| item.kind == PrunedKind::Download) && !rest.is_empty());
+}

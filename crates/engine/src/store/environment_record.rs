@@ -92,3 +92,23 @@ pub struct KernelRecord {
     /// Files under `init`, in the order in which they are loaded.
     pub init_modules: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::{EnvironmentRecord, KernelRecord};
+
+    /// What an earlier pyro wrote is read, and written again as it was.
+    fn check<T: Serialize + DeserializeOwned>(text: &str) {
+        let record: T = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string_pretty(&record).unwrap(), text.trim_end());
+    }
+
+    #[test]
+    fn saved_records_stay_readable() {
+        check::<EnvironmentRecord>(include_str!("../../fixtures/environment-v1.json"));
+        check::<KernelRecord>(include_str!("../../fixtures/kernel-v1.json"));
+    }
+}

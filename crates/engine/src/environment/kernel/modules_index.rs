@@ -179,11 +179,11 @@ impl ModuleSet {
             let find = |prefix: &str| module.info.aliases.iter().find_map(|alias| alias.strip_prefix(prefix));
             let number =
                 find("char-major-").map(|number| ('c', number)).or(find("block-major-").map(|number| ('b', number)));
-            if let (Some(device), Some((kind, number))) = (find("devname:"), number) {
-                if let Some((major, minor)) = number.split_once('-').filter(|(_, minor)| minor.parse::<u32>().is_ok()) {
-                    writeln!(text, "{} {device} {kind}{major}:{minor}", module.name)
-                        .expect("writing to a string does not fail");
-                }
+            let (Some(device), Some((kind, number))) = (find("devname:"), number) else { continue };
+            let Some((major, minor)) = number.split_once('-') else { continue };
+            if minor.parse::<u32>().is_ok() {
+                writeln!(text, "{} {device} {kind}{major}:{minor}", module.name)
+                    .expect("writing to a string does not fail");
             }
         }
         text
