@@ -37,6 +37,20 @@ const POWER_OFF: &[u8] = &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4];
 /// Asks the chipset for a reset.
 const RESET: &[u8] = &[0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4];
 
+/// Writes a kernel's last words to the console, up to the NUL, and asks for a reset.
+const PANIC: &[u8] = &[
+    0xba, 0xf8, 0x03, // mov dx, serial port
+    0xbe, 0x7f, 0x00, // mov si, text
+    0x2e, 0xac, // next: lods al, cs:[si]
+    0x84, 0xc0, // test al, al
+    0x74, 0x03, // jz reset
+    0xee, // out dx, al
+    0xeb, 0xf7, // jmp next
+    0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4, 0x90, // reset: as above; text:
+    b'[', b'1', b']', b' ', b'K', b'e', b'r', b'n', b'e', b'l', b' ', b'p', b'a', b'n', b'i', b'c', b' ', b'-', b' ',
+    b'n', b'o', b't', b' ', b's', b'y', b'n', b'c', b'i', b'n', b'g', b':', b' ', b'x', b'\n', 0,
+];
+
 /// A boot sector, one set-up sector with `code`, and an empty kernel, as the Linux boot protocol has them.
 fn kernel_of(code: &[u8]) -> Vec<u8> {
     let mut image = vec![0; 2048];
@@ -133,12 +147,13 @@ fn is_gone(process_id: u32) -> bool {
 }
 
 #[tokio::test]
-async fn a_guest_that_powers_off_or_restarts_ends_its_machine() {
+async fn a_guest_that_powers_off_restarts_or_panics_ends_its_machine() {
     for bench in Bench::all() {
-        for (code, cause) in [(POWER_OFF, ExitCause::PoweredOff), (RESET, ExitCause::Reset)] {
+        let panicked = ExitCause::Panicked { line: "Kernel panic - not syncing: x".to_owned() };
+        for (code, cause) in [(POWER_OFF, ExitCause::PoweredOff), (RESET, ExitCause::Reset), (PANIC, panicked)] {
             let mut machine = bench.launch(code).await;
             let exit = tokio::time::timeout(LIMIT, machine.wait()).await.unwrap();
-            assert_eq!((exit.status, exit.cause), (0, cause), "{exit:?}");
+            assert_eq!((exit.status, &exit.cause), (0, &cause), "{exit:?}");
             assert_eq!(machine.wait().await, exit);
             assert_eq!(machine.stop(Duration::from_secs(1)).await, exit);
         }

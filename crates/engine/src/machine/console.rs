@@ -43,6 +43,11 @@ impl Transcript {
         clean(&bytes)
     }
 
+    /// The last line with these words, from the words on.
+    pub(super) fn last_line_with(&self, words: &str) -> Option<String> {
+        self.text().lines().rev().find_map(|line| Some(line[line.find(words)?..].trim_end().to_owned()))
+    }
+
     async fn read_all(self, mut stream: UnixStream) {
         let mut buffer = [0; READ_BYTES];
         // A reset at the other end is an end like any other.
@@ -173,6 +178,8 @@ mod tests {
         drop(writer);
         task.await.unwrap();
         assert_eq!(transcript.tail(2), "line 39998\nline 39999");
+        assert_eq!(transcript.last_line_with("39998").as_deref(), Some("39998"));
+        assert_eq!(transcript.last_line_with("line 1 "), None);
         assert!(transcript.text().len() <= TRANSCRIPT_BYTES_MAX);
     }
 }

@@ -56,15 +56,33 @@ pub struct MachineExit {
     pub cause: ExitCause,
 }
 
+impl std::fmt::Display for MachineExit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.cause {
+            ExitCause::PoweredOff => f.write_str("the guest powered off"),
+            ExitCause::Reset => f.write_str("the guest restarted itself"),
+            ExitCause::Panicked { line } => write!(f, "the guest's kernel gave up: {line}"),
+            ExitCause::Ended => f.write_str("the machine was ended"),
+            ExitCause::HypervisorFailed => match self.stderr_tail.trim() {
+                "" => write!(f, "the hypervisor failed with status {} and without a word", self.status),
+                words => write!(f, "the hypervisor failed with status {}: {words}", self.status),
+            },
+        }
+    }
+}
+
 /// What made a machine end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExitCause {
     /// The guest powered off.
     PoweredOff,
     /// The guest restarted itself, which ends a machine of ours.
     Reset,
-    /// The guest's kernel gave up; its console says why.
-    Panicked,
+    /// The guest's kernel gave up.
+    Panicked {
+        /// Its last words, from the console, cleaned for a terminal.
+        line: String,
+    },
     /// It was ended from outside: by us, or by someone who killed the hypervisor in an orderly way.
     Ended,
     /// The hypervisor failed or was killed.

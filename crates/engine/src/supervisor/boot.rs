@@ -68,7 +68,7 @@ pub enum BootCause {
     #[error(transparent)]
     Launch(#[from] LaunchError),
     /// The hypervisor ended in the middle of it.
-    #[error("the machine ended with status {}{}", exit.status, stderr_clause(exit))]
+    #[error("{exit}")]
     MachineEnded {
         /// How it ended.
         exit: MachineExit,
@@ -218,11 +218,4 @@ async fn fail(machine: Box<dyn Machine>, stage: BootStage, cause: BootCause) -> 
     let console_tail = machine.console_tail(CONSOLE_LINES);
     machine.stop(ABANDON_GRACE).await;
     BootError { stage, cause, console_tail }
-}
-
-fn stderr_clause(exit: &MachineExit) -> String {
-    match exit.stderr_tail.trim() {
-        "" => String::new(),
-        text => format!(": {text}"),
-    }
 }

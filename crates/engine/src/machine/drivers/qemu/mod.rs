@@ -35,6 +35,9 @@ const SAVE_LIMIT: Duration = Duration::from_secs(60);
 /// What a dead QEMU wrote is there to be read; this is for the tasks that read it to be scheduled.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
+/// How Linux begins its last words. `panic=-1` then has it restart at once.
+const PANIC_WORDS: &str = "Kernel panic - not syncing";
+
 /// Lines of QEMU's own words that are kept in an error.
 const OUTPUT_LINES: usize = 8;
 
@@ -235,9 +238,10 @@ impl QemuMachine {
     fn cause(&self, status: i32) -> ExitCause {
         match self.qmp.happened().shutdown.as_deref() {
             Some("guest-shutdown") => ExitCause::PoweredOff,
-            Some("guest-panic") => ExitCause::Panicked,
-            Some("guest-reset") if self.console.text().contains("Kernel panic - not syncing") => ExitCause::Panicked,
-            Some("guest-reset") => ExitCause::Reset,
+            Some("guest-reset" | "guest-panic") => match self.console.last_line_with(PANIC_WORDS) {
+                Some(line) => ExitCause::Panicked { line },
+                None => ExitCause::Reset,
+            },
             _ if self.killed || status == 0 => ExitCause::Ended,
             _ => ExitCause::HypervisorFailed,
         }
