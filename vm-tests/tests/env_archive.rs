@@ -72,7 +72,8 @@ impl Bench {
 
 /// The packages of the smallest environment, from the catalog's own text.
 fn wanted_packages() -> Vec<&'static str> {
-    let row = CATALOG.split("[[environment]]").find(|row| row.contains(&format!("name = \"{NAME}\""))).expect("its row");
+    let row =
+        CATALOG.split("[[environment]]").find(|row| row.contains(&format!("name = \"{NAME}\""))).expect("its row");
     let list = row.split("packages = [").nth(1).and_then(|rest| rest.split(']').next()).expect("its packages");
     list.split('"').skip(1).step_by(2).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::environment::catalog::Catalog;
 use crate::machine::AcceleratorChoice;
 
 /// The engine's settings.
@@ -19,6 +20,8 @@ pub struct Settings {
     pub path_dirs: Vec<PathBuf>,
     /// Another guest kernel than Debian's.
     pub kernel: Option<CustomKernel>,
+    /// The environments there are by name.
+    pub catalog: Catalog,
     /// Where Debian packages come from.
     pub debian: DebianArchive,
     /// Proxies for downloads.

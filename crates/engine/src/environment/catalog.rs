@@ -33,6 +33,40 @@ struct File {
     environment: Vec<Row>,
 }
 
+/// What a user adds: environments only, of the same kernel.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Addition {
+    environment: Vec<Row>,
+}
+
+/// Why rows cannot be added to the catalog.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// They cannot be read.
+    #[error("line {line}: {reason}")]
+    Syntax {
+        /// Where, counted from 1.
+        line: usize,
+        /// What the parser did not like.
+        reason: String,
+    },
+    /// A name is taken.
+    #[error("the environment {name} is there already")]
+    Taken {
+        /// The name.
+        name: String,
+    },
+    /// A row includes what there is not.
+    #[error("the environment {name} includes {included}, which does not come before it")]
+    Included {
+        /// The row.
+        name: String,
+        /// What it includes.
+        included: String,
+    },
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
@@ -64,6 +98,32 @@ impl Catalog {
         Self { entries: entries.collect(), kernel_package: file.kernel.clone() }
     }
 
+    /// The same with the rows of `text`, in the form of the program's own catalog without its kernel. A row may include
+    /// any that comes before it.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn with(mut self, text: &str) -> Result<Self, CatalogError> {
+        let addition: Addition = toml::from_str(text).map_err(|error| CatalogError::Syntax {
+            line: error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count()),
+            reason: error.message().lines().next().unwrap_or("not TOML").to_owned(),
+        })?;
+        for row in addition.environment {
+            let Row { name, description, release, includes, mut packages } = row;
+            if self.find(&name).is_some() {
+                return Err(CatalogError::Taken { name });
+            }
+            if let Some(included) = includes {
+                let Some(other) = self.find(&included) else { return Err(CatalogError::Included { name, included }) };
+                packages.extend(other.packages.iter().cloned());
+            }
+            packages.sort_unstable();
+            packages.dedup();
+            self.entries.push(CatalogEntry { name, description, release, packages });
+        }
+        Ok(self)
+    }
+
     /// The environment of this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&CatalogEntry> {
@@ -79,7 +139,7 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use super::{Catalog, File, TEXT};
+    use super::{Catalog, CatalogError, File, TEXT};
 
     #[test]
     fn every_environment_has_what_all_need() {
@@ -91,6 +151,25 @@ mod tests {
                 assert!(entry.packages.iter().any(|package| package == needed), "{} has no {needed}", entry.name);
             }
         }
+    }
+
+    #[test]
+    fn rows_can_be_added() {
+        let row = |name: &str, includes: &str| {
+            let packages = "packages = ['jq', 'apt']";
+            format!(
+                "[[environment]]\nname = '{name}'\ndescription = ''\nrelease = 'bookworm'\nincludes = '{includes}'\n{packages}\n"
+            )
+        };
+        let catalog = Catalog::builtin().with(&row("mine", "debian:12-base")).unwrap();
+        let packages = &catalog.find("mine").unwrap().packages;
+        assert!(packages.iter().any(|package| package == "jq") && packages.iter().any(|package| package == "kmod"));
+        assert_eq!(packages.iter().filter(|package| *package == "apt").count(), 1);
+
+        let refused = |text: &str| Catalog::builtin().with(text).unwrap_err();
+        assert!(matches!(refused(&row("debian:12", "debian:12-base")), CatalogError::Taken { .. }));
+        assert!(matches!(refused(&row("mine", "yours")), CatalogError::Included { .. }));
+        assert!(matches!(refused("kernel = 'mine'"), CatalogError::Syntax { line: 1, .. }));
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Environments {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let home = Home::new(&settings.cache_dir, &settings.state_dir);
-        Self { settings: Arc::new(settings.clone()), home, catalog: Arc::new(Catalog::builtin()) }
+        Self { settings: Arc::new(settings.clone()), home, catalog: Arc::new(settings.catalog.clone()) }
     }
 
     /// The catalog of names that can be pulled.

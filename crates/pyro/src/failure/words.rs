@@ -22,6 +22,9 @@ impl From<SettingsError> for Failure {
             SettingsError::Unreadable { .. } => failure.hint("make the file readable for you, or remove it"),
             SettingsError::Syntax { .. } => failure.hint("correct the line; the file is TOML"),
             SettingsError::UnknownKey { known, .. } => failure.hint(format!("the keys are {}", known.join(", "))),
+            SettingsError::Catalog { .. } => {
+                failure.hint("correct the file; each environment is a table as in docs/environments.md")
+            }
             SettingsError::BadValue { origin, .. } => failure.hint(format!("correct {origin}, or remove it")),
         }
     }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use super::{SettingsError, Variables};
 
 /// Every key of `config.toml`, with its table.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "accelerator",
     "cache_dir",
+    "catalog",
     "debian.keyring",
     "debian.mirror",
     "debian.security_mirror",

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pyro_engine::environment::catalog::{Catalog, CatalogError};
 use pyro_engine::machine::AcceleratorChoice;
 use pyro_engine::settings::{CustomKernel, DebianArchive, DebianSuite, ProxySettings, Settings};
 
@@ -57,6 +58,15 @@ pub(crate) enum SettingsError {
         key: String,
         /// The keys that there are, the nearest first.
         known: Vec<&'static str>,
+    },
+    /// The rows that a user adds to the catalog cannot be used.
+    #[error("cannot use the catalog {}", path.display())]
+    Catalog {
+        /// The file with the rows.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: CatalogError,
     },
     /// A value out of its range.
     #[error("{origin} is '{value}', expected {expected}")]
@@ -153,6 +163,7 @@ fn load_from(variables: &Variables<'_>) -> Result<Settings, SettingsError> {
         qemu_program: config.text("qemu")?.unwrap_or_else(|| QEMU_PROGRAM.to_owned()).into(),
         path_dirs: std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect(),
         kernel: kernel(&config)?,
+        catalog: catalog(&config)?,
         debian: debian(variables, &config)?,
         proxy: ProxySettings {
             http: variables.proxy(["http_proxy", "HTTP_PROXY"])?.or_else(|| all_proxy.clone()),
@@ -177,6 +188,14 @@ fn accelerator(variables: &Variables<'_>, config: &Config) -> Result<Accelerator
         "kvm" => Ok(AcceleratorChoice::Kvm),
         "tcg" => Ok(AcceleratorChoice::Tcg),
         _ => Err(SettingsError::BadValue { origin, value, expected: "auto, kvm or tcg" }),
+    }
+}
+
+fn catalog(config: &Config) -> Result<Catalog, SettingsError> {
+    let Some(path) = config.path("catalog")? else { return Ok(Catalog::builtin()) };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Catalog::builtin().with(&text).map_err(|source| SettingsError::Catalog { path, source }),
+        Err(source) => Err(SettingsError::Unreadable { path, source }),
     }
 }
 
