@@ -44,6 +44,7 @@ fn fixture() -> Fixture {
         qemu_program: "qemu".into(),
         path_dirs: Vec::new(),
         kernel: Some(CustomKernel { image: dir.path().join("vmlinux"), modules_dir: None }),
+        catalog: super::catalog::Catalog::builtin(),
         debian: DebianArchive {
             mirror_url: server.url(),
             security_url: server.url(),
