@@ -81,6 +81,12 @@ pub fn cpu() -> CpuFacts {
     first_cpu().map(|text| parse_cpu(&text)).unwrap_or_default()
 }
 
+/// Whether this kernel can confine a hypervisor to its own files (Landlock). Where it cannot, the other layers remain.
+#[must_use]
+pub fn confines_files() -> bool {
+    super::jail::Jail::confines_files()
+}
+
 /// Finds a program: a path as it is, a bare name in `path_dirs`.
 pub(super) fn locate(program: &Path, path_dirs: &[PathBuf]) -> Option<PathBuf> {
     let is_program = |path: &Path| {

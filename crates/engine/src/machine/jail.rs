@@ -11,7 +11,7 @@
 //!
 //! Landlock is as good as the host's kernel has it, also not at all; the other layers do not depend on it.
 
-#![expect(unsafe_code, reason = "three system calls have no safe wrapper")]
+#![expect(unsafe_code, reason = "a few system calls have no safe wrapper")]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,6 +33,9 @@ use super::kvm::KVM_DEVICE;
 
 /// The newest Landlock whose rights are asked for; an older kernel gives what it has.
 const LANDLOCK_ABI: ABI = ABI::V6;
+
+/// Flag of `landlock_create_ruleset`: tell the version instead of making anything.
+const LANDLOCK_TELL_VERSION: libc::c_ulong = 1;
 
 /// Threads and processes of a machine's user: virtual processors and QEMU's file workers (64 at most) need far fewer.
 const THREADS_MAX: u64 = 512;
@@ -109,6 +112,15 @@ impl Jail {
             data_bytes_max: request.data_bytes_max,
             parent: rustix::process::getpid(),
         })
+    }
+
+    /// Whether this kernel confines a process to its files.
+    pub(super) fn confines_files() -> bool {
+        // SAFETY: with these arguments the call only tells the version, and touches no memory.
+        let version = unsafe {
+            libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0, LANDLOCK_TELL_VERSION)
+        };
+        version > 0
     }
 
     /// Enters the jail. Called in the child between fork and exec: allocates nothing and takes no lock.

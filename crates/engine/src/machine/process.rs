@@ -163,3 +163,92 @@ pub(super) fn quiet_command(program: &std::path::Path, arguments: &[&str]) -> to
     command.args(arguments).env_clear().current_dir("/");
     command.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+
+    use super::{Launch, VmmProcess};
+    use crate::machine::identity::Identity;
+    use crate::machine::jail::{Jail, JailRequest, Reopened};
+
+    /// Runs a program in a jail; its exit code and what it printed.
+    async fn run(program: &str, arguments: &[&str], kept: Vec<OwnedFd>, reopened: &[Reopened]) -> (i32, String) {
+        let program = Path::new(program);
+        let identity = Identity::choose(false);
+        let data_bytes_max = 64 << 20;
+        let request = JailRequest { program, identity, kvm: false, kept: &kept, reopened, data_bytes_max };
+        let jail = Jail::build(&request).unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let arguments = arguments.iter().map(Into::into).collect();
+        let launch = Launch { program: program.to_owned(), arguments, kept, output: theirs.into(), jail };
+        let status = VmmProcess::spawn(launch).await.unwrap().wait().await;
+        let mut text = String::new();
+        ours.read_to_string(&mut text).unwrap();
+        (status, text)
+    }
+
+    #[tokio::test]
+    async fn only_what_was_handed_over_can_be_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "handed over").unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let open = || OwnedFd::from(std::fs::File::open(file.path()).unwrap());
+
+        let kept = open();
+        let number = kept.as_raw_fd();
+        let by_number = format!("/proc/self/fd/{number}");
+        let reopened = [Reopened { number, write: false }];
+        let (status, text) = run("/usr/bin/cat", &[&by_number], vec![kept], &reopened).await;
+        assert_eq!((status, text.as_str()), (0, "handed over"));
+
+        // The rest is Landlock's, which old kernels do not have.
+        if !Jail::confines_files() {
+            return;
+        }
+        let (status, text) = run("/usr/bin/cat", &["/etc/passwd"], Vec::new(), &[]).await;
+        assert!(status == 1 && text.contains("Permission denied"), "{status} {text}");
+        let kept = open();
+        let by_number = format!("/proc/self/fd/{}", kept.as_raw_fd());
+        let (status, text) = run("/usr/bin/cat", &[&by_number], vec![kept], &[]).await;
+        assert!(status == 1 && text.contains("Permission denied"), "{status} {text}");
+    }
+
+    #[tokio::test]
+    async fn nothing_can_be_made_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let path = dir.path().join("file");
+        let name = path.to_str().unwrap();
+        let (status, _) = run("/usr/bin/mkdir", &[name], Vec::new(), &[]).await;
+        assert_eq!((status, path.exists()), (1, false));
+        let (status, _) = run("/usr/bin/touch", &[name], Vec::new(), &[]).await;
+        assert_eq!((status, path.exists()), (1, false));
+        std::fs::write(&path, "").unwrap();
+        let (status, _) = run("/usr/bin/rm", &["-f", name], Vec::new(), &[]).await;
+        assert_eq!((status, path.exists()), (1, true));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_told_from_a_jail_that_cannot_be_entered() {
+        let program = Path::new("/nowhere/program");
+        let identity = Identity::choose(false);
+        let request = JailRequest { program, identity, kvm: false, kept: &[], reopened: &[], data_bytes_max: 64 << 20 };
+        let jail = Jail::build(&request).unwrap();
+        let (_, theirs) = UnixStream::pair().unwrap();
+        let launch = Launch {
+            program: program.to_owned(),
+            arguments: Vec::new(),
+            kept: Vec::new(),
+            output: theirs.into(),
+            jail,
+        };
+        let error = VmmProcess::spawn(launch).await.unwrap_err();
+        assert!(crate::machine::jail::step_of(&error).is_none());
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    }
+}

@@ -102,7 +102,11 @@ pub fn build(packages: &[Package], image: &Path, file: File, report: Reporter<'_
     dpkg::write(&mut formatter, &records, time_seconds)?;
     own_files::write(&mut formatter, time_seconds)?;
     Ok(BuiltRootfs {
-        preinsts: records.iter().filter(|record| record.needs_preinst()).map(|record| record.info_name.clone()).collect(),
+        preinsts: records
+            .iter()
+            .filter(|record| record.needs_preinst())
+            .map(|record| record.info_name.clone())
+            .collect(),
         unconfigured_count: records.iter().filter(|record| record.needs_configure()).count() as u64,
         formatted: formatter.finish()?,
     })
