@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{EnvironmentError, io_error};
 use super::ext4::{Ext4Error, FormatOptions, Formatter};
-use crate::store::home::Home;
+use crate::store::home::{Home, create_private_dir};
 use crate::store::staging::Staging;
 
 /// Changes when the same size would be formatted in another way: a workspace keeps the one it was made on.
@@ -26,7 +26,7 @@ pub(super) fn provide(home: &Home, gib: u32) -> Result<PathBuf, EnvironmentError
     let staging = Staging::create(home, "blank-disk")?;
     let staged = staging.dir().join("disk");
     format(&staged, u64::from(gib) * GIB)?;
-    std::fs::create_dir_all(home.blank_disks_dir()).map_err(io_error("create", &home.blank_disks_dir()))?;
+    create_private_dir(&home.blank_disks_dir()).map_err(io_error("create", &home.blank_disks_dir()))?;
     // Two processes may make it at once: the same bytes, and the rename is atomic.
     std::fs::rename(&staged, &path).map_err(io_error("write", &path))?;
     crate::store::atomic::sync_parent(&path).map_err(io_error("write", &path))?;

@@ -193,6 +193,16 @@ impl Formatter {
         Ok(self.lookup_number(path)?.map(|number| self.inode(number).kind))
     }
 
+    /// Where the symbolic link at `path` leads; `None` when there is no link, or one of more than 59 bytes.
+    ///
+    /// # Errors
+    /// When the path itself is impossible.
+    pub fn link_target(&self, path: &[u8]) -> Result<Option<&[u8]>, Ext4Error> {
+        let inode = self.lookup_number(path)?.map(|number| self.inode(number));
+        let link = inode.filter(|inode| inode.kind == Kind::Symlink && inode.runs.is_empty());
+        Ok(link.map(|inode| &inode.inline[..]))
+    }
+
     /// Writes directories and metadata. The file is not synced.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! [`Formatter`] takes directories, files and links one by one; file content goes straight to its place in the image,
 //! and [`Formatter::finish`] writes directories and metadata. What it makes is plain ext4 as Linux 6.1 mounts it: 4 KiB
 //! blocks, extents, all group metadata packed at the front, a journal and indexed directories where asked for.
-//! `docs/decisions/0003-ext4-writer.md` says why this is written here.
+//! `docs/decisions/0006-ext4-writer.md` says why this is written here.
 //!
 //! Deliberately absent: reading (nothing on the host parses a filesystem that a guest wrote), checksummed metadata,
 //! growing an image that exists.

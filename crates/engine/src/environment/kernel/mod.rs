@@ -156,7 +156,7 @@ pub fn build_custom(custom: &CustomKernel, dir: &Path) -> Result<KernelRecord, K
 pub fn open(dir: &Path, agent: &[u8]) -> Result<GuestKernel, KernelError> {
     let record = read_record(dir)?;
     let agent_digest = hex::encode(&Sha256::digest(agent));
-    let initramfs = dir.join(initramfs_name(agent));
+    let initramfs = dir.join(initramfs_name_of(&agent_digest));
     if !initramfs.exists() {
         let archive = initramfs_for(dir, &record, agent)?;
         atomic::write(&initramfs, &archive).map_err(io_error("write", &initramfs))?;
@@ -173,7 +173,11 @@ pub fn open(dir: &Path, agent: &[u8]) -> Result<GuestKernel, KernelError> {
 /// File name of the initramfs around `agent` in a kernel's directory.
 #[must_use]
 pub fn initramfs_name(agent: &[u8]) -> String {
-    format!("initramfs-{}.cpio", &hex::encode(&Sha256::digest(agent))[..16])
+    initramfs_name_of(&hex::encode(&Sha256::digest(agent)))
+}
+
+fn initramfs_name_of(agent_digest: &str) -> String {
+    format!("initramfs-{}.cpio", &agent_digest[..16])
 }
 
 /// What `dir` says about its kernel.

@@ -15,6 +15,9 @@ use super::{RootfsError, shown, slim};
 /// The top directories that are links into `/usr`.
 const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
+/// Links that are followed in one path, as many as the kernel follows.
+const LINKS_MAX: u32 = 40;
+
 /// The tree while packages are added to it.
 pub(super) struct Merge {
     formatter: Formatter,
@@ -50,7 +53,7 @@ impl Merge {
     fn add_entry(&mut self, entry: DataEntry, content: &mut dyn Read) -> Result<(), RootfsError> {
         let own = self.records.len() - 1;
         self.records[own].list.push(entry.path.clone());
-        let path = merged(&entry.path);
+        let path = self.resolved(&entry.path)?;
         if path.is_empty() || slim::leaves_out(&path, &entry.kind) {
             return Ok(());
         }
@@ -116,7 +119,7 @@ impl Merge {
             DataKind::File(size_bytes) => self.formatter.add_file(path, attributes, *size_bytes, content)?,
             DataKind::Symlink(target) => self.formatter.add_symlink(path, attributes, target)?,
             DataKind::HardLink(target) => {
-                let target = merged(target);
+                let target = self.resolved(target)?;
                 self.formatter.add_hard_link(path, &target).map_err(|error| match error {
                     Ext4Error::NotFound { .. } => RootfsError::DanglingHardLink {
                         path: shown(path),
@@ -130,6 +133,36 @@ impl Merge {
             DataKind::Directory => {}
         }
         Ok(())
+    }
+
+    /// The path with the links among its directories followed, as the kernel would: `bin/ls` is `usr/bin/ls`.
+    fn resolved(&self, path: &[u8]) -> Result<Vec<u8>, Ext4Error> {
+        let mut done: Vec<u8> = Vec::with_capacity(path.len());
+        let mut rest: Vec<Vec<u8>> = components(path).rev().collect();
+        let mut links_left = LINKS_MAX;
+        while let Some(name) = rest.pop() {
+            if name == b".." {
+                done.truncate(done.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
+                continue;
+            }
+            let parent = done.len();
+            if parent > 0 {
+                done.push(b'/');
+            }
+            done.extend_from_slice(&name);
+            if rest.is_empty() {
+                break;
+            }
+            if let Some(target) = self.formatter.link_target(&done)? {
+                if links_left == 0 {
+                    return Err(Ext4Error::NotADirectory { path: shown(path) });
+                }
+                links_left -= 1;
+                done.truncate(if target.starts_with(b"/") { 0 } else { parent });
+                rest.extend(components(target).rev());
+            }
+        }
+        Ok(done)
     }
 
     /// Directories that no package lists are made as root's.
@@ -160,15 +193,8 @@ fn replaces(package: &PackageRecord, other: &PackageRecord) -> Result<bool, Root
     }))
 }
 
-/// The path with its first component moved into `usr` where the top directory is a link there.
-fn merged(path: &[u8]) -> Vec<u8> {
-    let first = path.split(|byte| *byte == b'/').next().unwrap_or_default();
-    if MERGED.iter().any(|name| name.as_bytes() == first) {
-        // The links themselves are there already: `bin` becomes the directory `usr/bin`.
-        [b"usr/", path].concat()
-    } else {
-        path.to_vec()
-    }
+fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
 }
 
 fn attributes(entry: &DataEntry) -> Attributes {

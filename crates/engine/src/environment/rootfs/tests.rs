@@ -134,6 +134,23 @@ fn a_file_is_taken_over_only_where_a_package_says_so() {
 }
 
 #[test]
+fn links_among_the_directories_of_a_path_are_followed() {
+    let fixture = Fixture::new()
+        .with("first", "1", |deb| deb.file("srv/real/a", 0o644, "a").symlink("usr/link", "../srv/./real"))
+        .with("second", "1", |deb| deb.file("usr/link/b", 0o644, "b").symlink("usr/loop", "loop"))
+        .with("third", "1", |deb| deb.symlink("srv/absolute", "/usr/link").file("srv/absolute/c/d", 0o644, "d"));
+    fixture.build().unwrap();
+    check_clean(&fixture.image());
+    assert_eq!(fixture.read("/srv/real/b"), "b");
+    assert_eq!(fixture.read("/srv/real/c/d"), "d");
+
+    let looping = Fixture::new()
+        .with("first", "1", |deb| deb.symlink("usr/loop", "loop"))
+        .with("second", "1", |deb| deb.file("usr/loop/x", 0o644, "x"));
+    assert!(looping.build().is_err());
+}
+
+#[test]
 fn only_preinsts_that_do_something_are_run() {
     let idle = "#!/bin/sh\nset -e\n# Automatically added\ndpkg-maintscript-helper rm_conffile /etc/x 1~ -- \"$@\"\n";
     let fixture = Fixture::new()
