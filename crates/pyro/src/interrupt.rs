@@ -94,10 +94,11 @@ fn listen() -> io::Result<()> {
         return Ok(());
     }
     let runtime = runtime()?;
-    let ignored = ignored_signals();
     let mut streams = {
         let _inside = runtime.enter();
-        [stream(HANGUP, ignored)?, stream(INTERRUPT, ignored)?, stream(TERMINATE, ignored)?]
+        // `nohup` means it: such a process goes on when its terminal goes away.
+        let hangup = if hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+        [hangup, Some(signal(SignalKind::interrupt())?), Some(signal(SignalKind::terminate())?)]
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async move {
@@ -113,7 +114,7 @@ fn listen() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the next of the signals; for ever when all are ignored.
+/// Waits for the next of the signals.
 async fn next(streams: &mut [Option<Signal>; 3]) -> u8 {
     let [hangup, interrupt, terminate] = streams;
     tokio::select! {
@@ -133,18 +134,11 @@ async fn heard(stream: &mut Option<Signal>) {
     }
 }
 
-fn stream(number: u8, ignored: u64) -> io::Result<Option<Signal>> {
-    if ignored & (1 << (number - 1)) != 0 {
-        return Ok(None);
-    }
-    signal(SignalKind::from_raw(number.into())).map(Some)
-}
-
-/// The signals this process was started to ignore, one bit each: `nohup` and a shell's background jobs mean it.
-fn ignored_signals() -> u64 {
+/// Whether this process was started to ignore hang-ups.
+fn hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & (1 << (HANGUP - 1)) != 0)
 }
 
 #[expect(clippy::disallowed_methods, clippy::exit, reason = "the work did not let go; machines die with this process")]

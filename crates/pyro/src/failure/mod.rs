@@ -184,7 +184,7 @@ impl Failure {
             Kind::Interrupted { signal } => 128 + signal,
             Kind::OutputClosed => 128 + 13,
             Kind::NotFound | Kind::Conflict | Kind::HostNotReady | Kind::Untrusted | Kind::Guest | Kind::Internal => {
-                refused
+                self.exit.unwrap_or(refused)
             }
         }
     }
@@ -279,6 +279,12 @@ mod tests {
         let json = Failure::of(Kind::HostNotReady, &Outer(Inner)).json();
         let expected = r#"{"ok":false,"error":{"code":"host_not_ready","message":"cannot build the image: the disk is full really","hint":null}}"#;
         assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_failure_may_bring_its_own_exit_code() {
+        assert_eq!(Failure::new(Kind::NotFound, "x").exit_with(127).exit(125), 127);
+        assert_eq!(Failure::new(Kind::Usage, "x").exit_with(127).exit(125), 2);
     }
 
     #[test]
