@@ -3,6 +3,7 @@
 //! Nothing is drawn for work that is over within half a second. The engine reports from any thread and often; a report
 //! only notes numbers, a ticker draws them.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -58,6 +59,8 @@ struct Canvas {
     /// Says every stage as it begins, and what each took.
     verbose: bool,
     notes: bool,
+    /// Notes that were told: once is enough for a piece of work.
+    told: BTreeSet<String>,
     begun: Instant,
     stage: Option<Stage>,
     bar: Option<ProgressBar>,
@@ -101,6 +104,7 @@ impl Painter {
             style,
             verbose: wishes.verbose,
             notes: !wishes.quiet,
+            told: BTreeSet::new(),
             begun: Instant::now(),
             stage: None,
             bar: None,
@@ -189,11 +193,11 @@ impl Canvas {
         }
     }
 
-    fn note(&self, text: &str) {
-        if !self.notes {
+    fn note(&mut self, text: &str) {
+        let text = one_line(text);
+        if !self.notes || !self.told.insert(text.clone()) {
             return;
         }
-        let text = one_line(text);
         match &self.bar {
             Some(bar) => bar.suspend(|| say(&text)),
             None => say(&text),
@@ -225,6 +229,9 @@ impl Stage {
     fn line(&self) -> String {
         let amount = match (self.unit, self.total) {
             (Unit::None, _) => String::new(),
+            (Unit::Bytes, Some(total)) if self.done == 0 => format!(" ({})", units::size(total)),
+            (Unit::Packages, Some(total)) if self.done == 0 => format!(" ({total} packages)"),
+            (Unit::Bytes | Unit::Packages, None) if self.done == 0 => String::new(),
             (Unit::Bytes, Some(total)) => format!(" ({} of {})", units::size(self.done), units::size(total)),
             (Unit::Bytes, None) => format!(" ({})", units::size(self.done)),
             (Unit::Packages, Some(total)) => format!(" ({} of {total} packages)", self.done),
@@ -265,13 +272,14 @@ mod tests {
 
     #[test]
     fn a_line_says_how_far_it_is() {
-        let check = |unit, total, item: &str, line: &str| {
-            let stage =
-                Stage { name: "get", unit, total, done: 2048, item: item.into(), begun: Instant::now(), said: None };
+        let check = |unit, total, (done, item): (u64, &str), line: &str| {
+            let begun = Instant::now();
+            let stage = Stage { name: "get", unit, total, done, item: item.into(), begun, said: None };
             assert_eq!(stage.line(), line);
         };
-        check(Unit::Bytes, Some(4096), "git", "get (2.0 KiB of 4.0 KiB): git");
-        check(Unit::Packages, Some(3000), "", "get (2048 of 3000 packages)");
-        check(Unit::None, None, "", "get");
+        check(Unit::Bytes, Some(4096), (2048, "git"), "get (2.0 KiB of 4.0 KiB): git");
+        check(Unit::Packages, Some(3000), (2048, ""), "get (2048 of 3000 packages)");
+        check(Unit::Bytes, Some(4096), (0, ""), "get (4.0 KiB)");
+        check(Unit::None, None, (0, ""), "get");
     }
 }

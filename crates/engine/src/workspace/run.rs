@@ -10,7 +10,7 @@ use super::machines::{MachineError, MachineRequest, MachineSize, Machines};
 use crate::Settings;
 use crate::environment::EnvironmentError;
 use crate::machine::Accelerator;
-use crate::progress::{Progress, Reporter};
+use crate::progress::{Progress, Reporter, Unit};
 use crate::supervisor::start::Warmth;
 
 /// A command and the machine it gets.
@@ -65,6 +65,7 @@ pub async fn run(
     let machines = Machines::new(settings);
     let environment = machines.environments().open(&request.environment)?;
     let accelerator = machines.accelerator(&environment.kernel, report).await.map_err(MachineError::from)?;
+    report(Progress::Stage { name: "start machine", unit: Unit::None, total: None });
     let machine = MachineRequest { environment: &environment, size: request.size, accelerator };
     let mut ready = machines.start(machine, request.warmth, report).await?;
     let start_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

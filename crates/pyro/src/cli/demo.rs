@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 
 use super::Face;
 use crate::failure::{EXIT_REFUSED, Failure};
+use crate::progress::Painter;
 use crate::report::demo::{DemoReport, Step};
+use crate::report::doctor::DoctorReport;
 use crate::report::run::accelerator_name;
 use crate::report::{Report as _, clean, units};
 use crate::streams::Capture;
@@ -41,7 +43,8 @@ pub(crate) struct DemoArgs {}
 impl DemoArgs {
     pub(crate) fn handle(&self, face: &Face) -> Result<ExitCode, Failure> {
         let settings = face.settings()?;
-        let report = interrupt::block_on(Show { face, settings: &settings, steps: Vec::new() }.play())?;
+        let report =
+            interrupt::block_on(Show { face, settings: &settings, painter: face.painter(), steps: Vec::new() }.play())?;
         report::print(&report, true, false)?;
         Ok(if report.ok() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) })
     }
@@ -51,6 +54,7 @@ impl DemoArgs {
 struct Show<'a> {
     face: &'a Face,
     settings: &'a Settings,
+    painter: Painter,
     steps: Vec<Step>,
 }
 
@@ -67,6 +71,10 @@ type Finding = Result<(String, bool), Failure>;
 impl Show<'_> {
     async fn play(mut self) -> Result<DemoReport, Failure> {
         let begun = Instant::now();
+        let finding = self.host().await;
+        if !self.step("host", "everything that machines need of this host is there", finding) {
+            return Ok(DemoReport::new(ENVIRONMENT, self.steps, begun.elapsed()));
+        }
         let finding = self.environment().await;
         let usable =
             self.step("environment", "the guest's files come from signed packages, built without root", finding);
@@ -102,15 +110,22 @@ impl Show<'_> {
     fn step(&mut self, name: &'static str, proves: &'static str, finding: Finding) -> bool {
         let (seen, ok) = finding.unwrap_or_else(|failure| (failure.in_one_line(), false));
         let seen = clean::one_line(&seen);
+        self.painter.clear();
         self.face.say(&format!("{} {name}: {seen}", if ok { "ok  " } else { "FAIL" }));
         self.face.say(&format!("     proves: {proves}"));
         self.steps.push(Step { name, ok, seen, proves });
         ok
     }
 
+    async fn host(&self) -> Finding {
+        let checks = super::doctor::host_checks(self.settings).await;
+        let report = DoctorReport::new(checks);
+        let words = report.failed().unwrap_or_else(|| "QEMU, memory and disk are as they should be".to_owned());
+        Ok((words, report.ok()))
+    }
+
     async fn environment(&self) -> Finding {
-        let painter = self.face.painter();
-        let report = |progress| painter.report(progress);
+        let report = |progress| self.painter.report(progress);
         let package_count = super::env::present(self.settings, ENVIRONMENT, &report).await?;
         Ok((format!("{ENVIRONMENT}, {} packages", package_count), true))
     }
@@ -130,9 +145,9 @@ impl Show<'_> {
     async fn streams(&self) -> Finding {
         let seen = self.guest(&["sh", "-c", r"printf '\377\0x'; echo err >&2; exit 7"], LIMIT).await?;
         let words = format!(
-            "standard output {:?}, standard error {:?}, exit code {}",
-            seen.stdout.escape_ascii().to_string(),
-            seen.stderr.escape_ascii().to_string(),
+            "standard output '{}', standard error '{}', exit code {}",
+            seen.stdout.escape_ascii(),
+            seen.stderr.escape_ascii(),
             seen.code().map_or_else(|| "none".to_owned(), |code| code.to_string()),
         );
         Ok((words, seen.stdout == b"\xff\0x" && seen.stderr == b"err\n" && seen.code() == Some(7)))
@@ -164,8 +179,8 @@ impl Show<'_> {
         let seen = self.guest(&["sh", "-c", "echo begun; sleep 60 & sleep 60"], SHORT_LIMIT).await?;
         let ended = seen.outcome.command.end == CommandEnd::Exited(Exit::TimedOut);
         let ran = units::duration(Duration::from_millis(seen.outcome.command.duration_ms));
-        let output = seen.stdout.escape_ascii().to_string();
-        let words = format!("{} after {ran}, output {output:?}", if ended { "killed" } else { "ended" });
+        let output = seen.stdout.escape_ascii();
+        let words = format!("{} after {ran}, output '{output}'", if ended { "killed" } else { "ended" });
         Ok((words, ended && seen.stdout == b"begun\n"))
     }
 
@@ -182,8 +197,7 @@ impl Show<'_> {
                 terminal: None,
             },
         };
-        let painter = self.face.painter();
-        let report = |progress| painter.report(progress);
+        let report = |progress| self.painter.report(progress);
         let (mut stdout, mut stderr) = (Capture::default(), Capture::default());
         let (_wishes, control) = mpsc::channel(1);
         let streams = CommandStreams { stdin: None, stdout: &mut stdout, stderr: &mut stderr, control };

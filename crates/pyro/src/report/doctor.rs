@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use pyro_engine::environment::{EnvironmentError, EnvironmentSummary, InstalledEnvironment, InstalledState};
 use pyro_engine::machine::AcceleratorChoice;
 use pyro_engine::machine::host::{CpuFacts, QEMU_OLDEST, QemuFacts, QemuProblem};
 use pyro_engine::machine::kvm::KvmDevice;
@@ -56,6 +57,17 @@ impl DoctorReport {
     /// Gathers checks.
     pub(crate) fn new(checks: Vec<Check>) -> Self {
         Self { ready: checks.iter().all(|check| check.status != Status::Fail), checks }
+    }
+
+    /// What failed, in one line.
+    pub(crate) fn failed(&self) -> Option<String> {
+        let failed: Vec<String> = self
+            .checks
+            .iter()
+            .filter(|check| check.status == Status::Fail)
+            .map(|check| format!("{}: {}; {}", check.name, check.found, check.fix.as_deref().unwrap_or_default()))
+            .collect();
+        (!failed.is_empty()).then(|| failed.join("; "))
     }
 }
 
@@ -206,13 +218,64 @@ pub(crate) fn state(facts: &DirectoryFacts) -> Check {
     directory("state", facts, "PYRO_STATE_DIR")
 }
 
-/// Judges the way to the archive.
-pub(crate) fn archive(mirror_url: &str, answer: Result<Duration, Failure>) -> Check {
+/// Judges whether the hypervisor is confined to its own files.
+pub(crate) fn confinement(confines_files: bool) -> Check {
+    const NAME: &str = "confinement";
+    if confines_files {
+        return Check::ok(NAME, "system call filter and Landlock");
+    }
+    let fix =
+        "machines run all the same; a kernel of 5.13 or later with landlock in its 'lsm=' list confines QEMU further";
+    Check::warn(NAME, "system call filter only: this kernel has no Landlock", fix)
+}
+
+/// Judges what is installed.
+pub(crate) fn environments(list: Result<Vec<EnvironmentSummary>, EnvironmentError>) -> Check {
+    const NAME: &str = "environments";
+    let list = match list {
+        Ok(list) => list,
+        Err(error) => return Failure::from(error).into_check(NAME),
+    };
+    let names = |wanted: fn(&InstalledState) -> bool| -> Vec<String> {
+        list.iter().filter(|summary| wanted(&summary.installed)).map(|summary| summary.name.clone()).collect()
+    };
+    let damaged = names(|state| matches!(state, InstalledState::Damaged(_)));
+    if let Some(first) = damaged.first() {
+        let fix = format!("pyro env pull --force {first}");
+        return Check::fail(NAME, format!("damaged: {}", damaged.join(", ")), fix);
+    }
+    let installed = names(|state| matches!(state, InstalledState::Yes { .. }));
+    if installed.is_empty() {
+        return Check::warn(NAME, "none is installed", "pyro env pull debian:12");
+    }
+    Check::ok(NAME, installed.join(", "))
+}
+
+/// Judges the guest kernel of an installed environment.
+pub(crate) fn kernel(environment: Result<InstalledEnvironment, EnvironmentError>) -> Check {
+    const NAME: &str = "kernel";
+    match environment {
+        Ok(environment) => Check::ok(NAME, environment.kernel.release),
+        Err(error) => Failure::from(error).into_check(NAME),
+    }
+}
+
+/// Judges the way to the archive. What is installed goes on working without it.
+pub(crate) fn archive(mirror_url: &str, answer: Result<Duration, Failure>, any_installed: bool) -> Check {
     const NAME: &str = "archive";
     match answer {
         Ok(took) => Check::ok(NAME, format!("{mirror_url} answered after {}", units::duration(took))),
-        // What is cached goes on working without it.
-        Err(failure) => failure.into_warning(NAME),
+        Err(failure) if any_installed => failure.into_warning(NAME),
+        Err(failure) => failure.into_check(NAME),
+    }
+}
+
+/// Judges a guest that was booted to see whether it does: what it said, or why it did not.
+pub(crate) fn boot(outcome: Result<String, Failure>) -> Check {
+    const NAME: &str = "boot";
+    match outcome {
+        Ok(seen) => Check::ok(NAME, seen),
+        Err(failure) => failure.into_check(NAME),
     }
 }
 
