@@ -14,7 +14,6 @@ use super::{
     EnvironmentError, Environments, FinishError, FinishJob, Finisher, InstalledState, PruneOptions, PrunedKind, Pull,
 };
 use crate::Settings;
-use crate::machine::AcceleratorChoice;
 use crate::progress::{Progress, Reporter};
 use crate::settings::{CustomKernel, DebianArchive, DebianSuite, ProxySettings};
 
@@ -40,7 +39,7 @@ fn fixture() -> Fixture {
     let settings = Settings {
         cache_dir: dir.path().join("cache"),
         state_dir: dir.path().join("state"),
-        accelerator: AcceleratorChoice::Tcg,
+        accelerator: Default::default(),
         qemu_program: "qemu".into(),
         path_dirs: Vec::new(),
         kernel: Some(CustomKernel { image: dir.path().join("vmlinux"), modules_dir: None }),

@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use super::Face;
 use crate::failure::{EXIT_REFUSED, Failure};
 use crate::progress::Painter;
+use crate::report::captured::Capture;
 use crate::report::demo::{DemoReport, Step};
 use crate::report::doctor::DoctorReport;
 use crate::report::run::accelerator_name;
 use crate::report::{Report as _, clean, units};
-use crate::streams::Capture;
 use crate::{interrupt, report};
 
 /// What the demonstration runs in.

@@ -23,10 +23,10 @@ use tokio::sync::mpsc;
 use super::Face;
 use crate::failure::{EXIT_REFUSED, Failure, Kind};
 use crate::report::Report as _;
+use crate::report::captured::Capture;
 use crate::report::doctor::{self as judge, Check, DoctorReport};
 use crate::report::run::accelerator_name;
 use crate::report::units;
-use crate::streams::Capture;
 use crate::{interrupt, report};
 
 /// The release that the archive is asked for.

@@ -25,8 +25,9 @@ use crate::failure::{Failure, Kind};
 use crate::interrupt;
 use crate::progress::Painter;
 use crate::report;
+use crate::report::captured::Capture;
 use crate::report::run::RunReport;
-use crate::streams::{Capture, Live};
+use crate::streams::Live;
 use crate::terminal::{self, RawMode};
 
 /// Seconds a command may run when nothing else is said.

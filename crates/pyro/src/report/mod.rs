@@ -2,6 +2,7 @@
 //!
 //! Nothing else of this crate serialises, and nothing of the engine does for the public: a field here is a promise.
 
+pub(crate) mod captured;
 pub(crate) mod clean;
 pub(crate) mod demo;
 pub(crate) mod doctor;

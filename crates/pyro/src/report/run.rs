@@ -9,9 +9,9 @@ use pyro_engine::workspace::command::{CommandEnd, Exit};
 use pyro_engine::workspace::run::RunOutcome;
 use serde::Serialize;
 
+use super::captured::Capture;
 use super::units;
 use crate::failure::EXIT_TIMED_OUT;
-use crate::streams::Capture;
 
 /// A signal's default exit code is this and its number.
 const EXIT_SIGNAL: u8 = 128;

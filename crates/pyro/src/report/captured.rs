@@ -1,0 +1,85 @@
+//! A guest's output kept in a bounded memory, to be reported.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
+
+/// Bytes kept from the beginning and from the end of a captured stream.
+const CAPTURE_HALF_BYTES: usize = 512 * 1024;
+
+/// Keeps the beginning and the end of a stream, and counts what lies between.
+#[derive(Debug, Default)]
+pub(crate) struct Capture {
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    total_bytes: u64,
+}
+
+impl Capture {
+    /// How many bytes the stream had.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// What was kept, and whether that is all.
+    pub(crate) fn into_bytes(self) -> (Vec<u8>, bool) {
+        let mut bytes = self.head;
+        bytes.extend(self.tail);
+        let whole = bytes.len() as u64 == self.total_bytes;
+        (bytes, whole)
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.total_bytes += bytes.len() as u64;
+        let (head, rest) = bytes.split_at(bytes.len().min(CAPTURE_HALF_BYTES - self.head.len()));
+        self.head.extend_from_slice(head);
+        self.tail.extend(rest);
+        let surplus = self.tail.len().saturating_sub(CAPTURE_HALF_BYTES);
+        self.tail.drain(..surplus);
+    }
+}
+
+impl AsyncWrite for Capture {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.push(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CAPTURE_HALF_BYTES, Capture};
+
+    #[test]
+    fn a_short_stream_is_kept_whole() {
+        let mut capture = Capture::default();
+        capture.push(b"one ");
+        capture.push(b"two");
+        assert_eq!(capture.into_bytes(), (b"one two".to_vec(), true));
+    }
+
+    #[test]
+    fn a_long_stream_keeps_its_ends() {
+        let mut capture = Capture::default();
+        capture.push(b"begin");
+        for _ in 0..CAPTURE_HALF_BYTES {
+            capture.push(b"xyz");
+        }
+        capture.push(b"end");
+        assert_eq!(capture.total_bytes(), 8 + 3 * CAPTURE_HALF_BYTES as u64);
+        let (bytes, whole) = capture.into_bytes();
+        assert_eq!((bytes.len(), whole), (2 * CAPTURE_HALF_BYTES, false));
+        assert!(bytes.starts_with(b"beginxyz") && bytes.ends_with(b"xyzend"));
+    }
+}
