@@ -90,6 +90,17 @@ impl Home {
         &self.cache
     }
 
+    /// A guest kernel of this user's cache.
+    ///
+    /// # Panics
+    /// No environment was ever pulled into it.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        let kernels = std::fs::read_dir(self.cache.join("kernels")).into_iter().flatten().flatten();
+        let images = kernels.map(|entry| entry.path().join("vmlinuz")).find(|path| path.is_file());
+        images.expect("the shared cache has a kernel: run `make test`, or `pyro env pull debian:12`")
+    }
+
     /// One call of pyro by this user, with no standard input.
     #[must_use]
     pub fn pyro(&self, args: &[&str]) -> Pyro {

@@ -77,6 +77,14 @@ impl Running {
         }
     }
 
+    /// Fails the test if pyro has ended or runs past its limit.
+    #[track_caller]
+    pub fn assert_running(&mut self) {
+        let ended = self.child.try_wait().expect("our own child");
+        assert!(ended.is_none(), "pyro ended too early: {}", self.heard());
+        assert!(self.started.elapsed() < self.limit, "pyro takes more than {:?}: {}", self.limit, self.heard());
+    }
+
     /// What is on standard output so far.
     #[must_use]
     pub fn stdout_so_far(&self) -> Vec<u8> {
