@@ -1,7 +1,7 @@
 # The front door: `make` lists what can be asked. The work itself is in scripts/ and in `cargo xtask`.
 
 .DEFAULT_GOAL := help
-.PHONY: help try test check bench test-kvm clean
+.PHONY: help try test check bench clean
 
 help: ## List these commands
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,10 +20,6 @@ check: ## Everything that continuous integration checks: format, lints, docs, ti
 bench: ## Print the benchmark table (make bench ARGS='--json', ARGS='warm-true cold-true')
 	@scripts/install-qemu.sh
 	@cargo xtask bench -- $(ARGS)
-
-test-kvm: ## Boot an emulated host with a real /dev/kvm and run pyro under KVM in it
-	@scripts/install-qemu.sh
-	@cargo xtask test-kvm
 
 clean: ## Remove what was built here (environments stay: `pyro env prune --all` removes those)
 	cargo clean

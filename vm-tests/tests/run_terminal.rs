@@ -87,10 +87,3 @@ fn the_persons_terminal_is_given_back_after_a_signal() {
         home.assert_nothing_left();
     }
 }
-
-#[test]
-fn a_terminal_is_refused_where_there_is_none() {
-    let home = Home::shared();
-    let outcome = home.run_with(&["-t"], &["true"]).finish();
-    outcome.assert_refused(2, &["terminal"]);
-}

@@ -21,8 +21,7 @@ cargo xtask <chore>
   references   write docs/cli-reference.md anew
   licences     dependencies: licences and sources
   guest        build the static guest agent and check its size
-  bench        the benchmark table; arguments after --
-  test-kvm     pyro under a real KVM, in an emulated host";
+  bench        the benchmark table; arguments after --";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -1,7 +1,7 @@
 //! One session after another over the stream to the host: what it asks is dispatched here, and everything waits here.
 //!
-//! A session begins with `Hello` and ends with `Detach`, with the host's side of the stream, or with a breach of the
-//! protocol. At each end, and at each `Hello`, everything earlier commands left running is killed. Between sessions
+//! A session begins with `Hello` and ends with `Detach`, with the next `Hello`, or with a breach of the protocol. At each
+//! end, and when the host's side of the stream closes, everything earlier commands left running is killed. Between sessions
 //! everything but a `Hello` is passed over, and the agent sleeps until the port changes: a machine saved then goes on, when it
 //! is restored, by reading the next `Hello`.
 
@@ -95,7 +95,9 @@ impl Agent {
     fn handle(&mut self, heard: Heard) -> Option<Ending> {
         match heard {
             Heard::Frame(frame) => return self.handle_frame(frame),
-            Heard::HostLeft => self.end_session(),
+            // The session is not over: a port of a restored machine may report, after its new host's `Hello`, that the old
+            // host left. Whoever opens the side anew says `Hello` first.
+            Heard::HostLeft => self.execs.abandon(),
             Heard::Ended => {
                 self.end_session();
                 return Some(Ending::StreamEnded);

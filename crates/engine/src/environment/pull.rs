@@ -50,8 +50,8 @@ impl Environments {
         {
             return Ok(Pulled { environment, fresh: false });
         }
-        let kernel = self.provide_kernel(&entry.release, report).await?;
         let packages = self.acquire(&entry.release, entry.packages.clone(), Follow::All, report).await?;
+        let kernel = self.provide_kernel(&entry.release, report).await?;
         self.check_room(image_bytes(&packages) + CONFIGURED_BYTES)?;
         self.install(entry, Ingredients { packages, kernel }, pull.finisher, report).await?;
         Ok(Pulled { environment: self.open(&entry.name)?, fresh: true })

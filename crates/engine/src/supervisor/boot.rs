@@ -10,13 +10,14 @@
 //! prepared and goes from `connect` to `set_up`. A phase that fails has already ended its machine when it answers, and
 //! says at which stage it stood and what the guest's console showed.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use pyro_wire::lifecycle::{Prepare, Ready as GuestReady, SetUp};
 use pyro_wire::message::{Answer, Request};
 
 use super::guest_link::{GuestLink, LinkError};
-use crate::machine::{Driver, LaunchError, Machine, MachineExit, MachineSpec};
+use crate::machine::{Driver, LaunchError, Machine, MachineExit, MachineSpec, SaveError};
 
 /// Lines of the guest's console that a failure shows.
 const CONSOLE_LINES: usize = 12;
@@ -162,10 +163,16 @@ impl Connected {
         Err(fail(self.machine, BootStage::SetUp, cause).await)
     }
 
-    /// Gives up the session and hands out the machine, to be saved as a template. The agent waits for the next session.
-    #[must_use]
-    pub fn into_machine(self) -> Box<dyn Machine> {
-        self.machine
+    /// Saves the machine as a template: writes its device state and ends it. The session stays open meanwhile, so that
+    /// the saved guest knows its host's side of the port as open, which is how a restored one finds it.
+    ///
+    /// # Errors
+    /// The hypervisor could not write the state; the machine is gone all the same.
+    pub async fn save(self, device_state: OwnedFd) -> Result<(), SaveError> {
+        let Self { machine, link } = self;
+        let saved = machine.save(device_state).await;
+        drop(link);
+        saved
     }
 
     /// Ends the machine.

@@ -154,7 +154,7 @@ async fn open_or_make(
     let memory = draft.create_memory().map_err(file_error("create the template's memory"))?;
     let state = draft.create_state().map_err(file_error("create the template's state"))?;
     let connected = boot(host, plan, make_disk, Memory::Shared(memory)).await?;
-    connected.into_machine().save(state).await?;
+    connected.save(state).await?;
     draft.finish().map_err(file_error("seal the template"))?;
     template::open(host.home, key).ok_or(StartError::File {
         what: "open the template that was just made",

@@ -305,8 +305,7 @@ mod tests {
         let draft = TemplateDraft::begin(home, key()).unwrap();
         drop(draft.create_memory().unwrap());
         drop(draft.create_state().unwrap());
-        std::fs::write(home.staging_dir().join(format!("template-{}", key().name())).join(STATE_FILE), b"state")
-            .unwrap();
+        std::fs::write(draft.staging.dir().join(STATE_FILE), b"state").unwrap();
         draft.finish().unwrap();
         home.templates_dir().join(key().name())
     }
