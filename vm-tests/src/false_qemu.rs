@@ -33,6 +33,10 @@ pub fn install(home: &Path, under_kvm: UnderKvm) -> PathBuf {
     fs::set_permissions(home, fs::Permissions::from_mode(0o755)).expect("it is our own directory");
     // QEMU looks for its firmware relative to where it is.
     symlink("/usr/share", prefix.join("share")).expect("it is our own directory");
+    // And for its accelerators, which some distributions build as modules.
+    if Path::new("/usr/lib/x86_64-linux-gnu").exists() {
+        symlink("/usr/lib/x86_64-linux-gnu", lib.join("x86_64-linux-gnu")).expect("it is our own directory");
+    }
     for (program, name) in [("qemu-system-x86_64", "qemu"), ("sh", "sh"), ("sleep", "sleep")] {
         let from = find(program).unwrap_or_else(|| panic!("{program} is not installed"));
         fs::copy(from, lib.join(name)).expect("programs are readable");
