@@ -153,7 +153,12 @@ async fn probe(driver: &dyn Driver, guest: ProbeGuest<'_>) -> Result<Verdict, La
         memory: Memory::Anonymous,
         start: Start::Boot,
     };
-    let mut machine = match driver.launch(spec).await {
+    // A launch that is given up ends its hypervisor.
+    let Ok(launched) = tokio::time::timeout(PROBE_LIMIT, driver.launch(spec)).await else {
+        let seconds = PROBE_LIMIT.as_secs();
+        return Ok(Verdict::emulate(format!("/dev/kvm opens, but QEMU did not come up with it within {seconds} s")));
+    };
+    let mut machine = match launched {
         Ok(machine) => machine,
         Err(LaunchError::Refused { reason } | LaunchError::AcceleratorUnusable { reason, .. }) => {
             return Ok(Verdict::emulate(format!(
