@@ -1,18 +1,59 @@
-//! Empty, formatted disks for workspaces: one file a size, made once, used as the bottom of every workspace's disk.
+//! Workspace disks before a guest writes to them: their layout, and the empty ones, made once a size and used as the bottom
+//! of every workspace's disk.
+//!
+//! At the top: `upper` and `work`, for the overlay that is the guest's root; `workspace/lower` (the seed, empty here),
+//! `workspace/upper` and `workspace/work`, for the one at its `/workspace`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::error::{EnvironmentError, io_error};
-use super::ext4::{Ext4Error, FormatOptions, Formatter};
+use super::ext4::{Attributes, Ext4Error, FormatOptions, Formatter};
 use crate::store::home::{Home, create_private_dir};
 use crate::store::staging::Staging;
 
+/// What a workspace begins with; the guest never writes to it.
+pub(crate) const SEED_DIR: &[u8] = b"workspace/lower";
+/// What the guest changes of it.
+pub(crate) const CHANGES_DIR: &[u8] = b"workspace/upper";
+
 /// Changes when the same size would be formatted in another way: a workspace keeps the one it was made on.
-const LAYOUT_VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = 2;
 const GIB: u64 = 1 << 30;
 /// Journals of 16 MiB, and of 32 MiB on disks from 4 GiB.
 const JOURNAL_BLOCKS: (u32, u32) = (4096, 8192);
+/// One inode for so many bytes, where a seed does not ask for more.
+const BYTES_PER_INODE: u64 = 16_384;
+/// Inodes that a guest has in any case, however many a seed takes.
+const FREE_INODES_MIN: u64 = 65_536;
+
+/// A workspace disk to begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkspaceDisk {
+    /// Its size.
+    pub(crate) gib: u32,
+    /// Inodes that its seed takes.
+    pub(crate) seed_inodes: u64,
+    /// When it is said to be made, in seconds since 1970.
+    pub(crate) time_seconds: i64,
+}
+
+/// Formats `file`, an empty one, and makes the directories of the layout. `image` is its name for messages.
+pub(crate) fn begin(image: &Path, file: File, disk: WorkspaceDisk) -> Result<Formatter, Ext4Error> {
+    let size_bytes = u64::from(disk.gib) * GIB;
+    let options = FormatOptions {
+        size_bytes,
+        bytes_per_inode: (size_bytes / (disk.seed_inodes + FREE_INODES_MIN)).min(BYTES_PER_INODE),
+        uuid: *b"pyro-workspace-1",
+        time_seconds: disk.time_seconds,
+        journal_blocks: if size_bytes < 4 * GIB { JOURNAL_BLOCKS.0 } else { JOURNAL_BLOCKS.1 },
+    };
+    let mut formatter = Formatter::new(image, file, options)?;
+    for path in [b"upper", &b"work"[..], b"workspace", SEED_DIR, CHANGES_DIR, b"workspace/work"] {
+        formatter.add_directory(path, Attributes::of_root(0o755, disk.time_seconds))?;
+    }
+    Ok(formatter)
+}
 
 /// The empty disk of this size, made now if there is none yet.
 ///
@@ -25,7 +66,7 @@ pub(super) fn provide(home: &Home, gib: u32) -> Result<PathBuf, EnvironmentError
     }
     let staging = Staging::create(home, "blank-disk")?;
     let staged = staging.dir().join("disk");
-    format(&staged, u64::from(gib) * GIB)?;
+    format(&staged, gib)?;
     create_private_dir(&home.blank_disks_dir()).map_err(io_error("create", &home.blank_disks_dir()))?;
     // Two processes may make it at once: the same bytes, and the rename is atomic.
     std::fs::rename(&staged, &path).map_err(io_error("write", &path))?;
@@ -33,19 +74,12 @@ pub(super) fn provide(home: &Home, gib: u32) -> Result<PathBuf, EnvironmentError
     Ok(path)
 }
 
-fn format(path: &Path, size_bytes: u64) -> Result<(), EnvironmentError> {
+fn format(path: &Path, gib: u32) -> Result<(), EnvironmentError> {
     let mut options = File::options();
     std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o400);
     let file = options.open(path).map_err(io_error("create", path))?;
     let sync = file.try_clone().map_err(io_error("write", path))?;
-    let format = FormatOptions {
-        size_bytes,
-        bytes_per_inode: 16_384,
-        uuid: *b"pyro-workspace-1",
-        time_seconds: 0,
-        journal_blocks: if size_bytes < 4 * GIB { JOURNAL_BLOCKS.0 } else { JOURNAL_BLOCKS.1 },
-    };
-    Formatter::new(path, file, format)
+    begin(path, file, WorkspaceDisk { gib, seed_inodes: 0, time_seconds: 0 })
         .and_then(Formatter::finish)
         .map_err(|error: Ext4Error| EnvironmentError::from(error))?;
     sync.sync_all().map_err(io_error("write", path))
@@ -65,6 +99,10 @@ mod tests {
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!(metadata.len(), 64 << 30);
         assert!(metadata.blocks() * 512 < 8 << 20);
+        let mut disk = arcbox_ext4::Reader::new(&path).unwrap();
+        for name in ["/upper", "/work", "/workspace/lower", "/workspace/upper", "/workspace/work"] {
+            assert!(disk.list_dir(name).unwrap().is_empty(), "{name}");
+        }
         assert_eq!(super::provide(&home, 64).unwrap(), path);
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), metadata.ino());
         assert_eq!(std::fs::read_dir(home.staging_dir()).unwrap().count(), 0);

@@ -7,7 +7,7 @@
 //!
 //! Deliberately absent: mounting, root, loop devices, parsing a filesystem after a guest wrote to it.
 
-mod blank;
+pub(crate) mod blank;
 mod cache;
 pub mod catalog;
 mod configure;

@@ -41,6 +41,7 @@ pub(super) struct Inode {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) mtime_seconds: i64,
+    pub(super) mtime_nanoseconds: u32,
     pub(super) links: u32,
     pub(super) size_bytes: u64,
     /// Blocks of content, in their logical order.
@@ -110,8 +111,8 @@ impl Inode {
         put16(&mut bytes, 0, type_bits(self.kind) | self.mode);
         put16(&mut bytes, 2, self.uid as u16);
         put32(&mut bytes, 4, self.size_bytes as u32);
-        let (mtime, mtime_extra) = time(self.mtime_seconds);
-        let (made, made_extra) = time(made_seconds);
+        let (mtime, mtime_extra) = time(self.mtime_seconds, self.mtime_nanoseconds);
+        let (made, made_extra) = time(made_seconds, 0);
         put32(&mut bytes, 8, mtime);
         put32(&mut bytes, 12, made);
         put32(&mut bytes, 16, mtime);
@@ -311,11 +312,11 @@ fn entry_type(kind: Kind) -> u8 {
     }
 }
 
-/// The low 32 bits of a time, and the two bits that carry it past 2038.
-fn time(seconds: i64) -> (u32, u32) {
+/// The low 32 bits of a time, and the field with the two bits that carry it past 2038 and its nanoseconds.
+fn time(seconds: i64, nanoseconds: u32) -> (u32, u32) {
     let low = seconds as u32;
     let epoch = (seconds - i64::from(low as i32)) >> 32;
-    (low, (epoch as u32) & 3)
+    (low, (epoch as u32) & 3 | nanoseconds << 2)
 }
 
 fn put16(target: &mut [u8], at: usize, value: u16) {

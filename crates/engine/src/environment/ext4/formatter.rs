@@ -27,6 +27,8 @@ pub struct Formatter {
     free_inodes: Vec<u32>,
     directories: BTreeMap<u32, Directory>,
     buffer: Vec<u8>,
+    /// Whether a block was given back: a new one may then hold something old.
+    blocks_reused: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Formatter {
             free_inodes: Vec::new(),
             directories: BTreeMap::new(),
             buffer: vec![0; COPY_BYTES],
+            blocks_reused: false,
             options,
         };
         let root = new_inode(Kind::Directory, Attributes::of_root(0o755, formatter.options.time_seconds), 0);
@@ -177,6 +180,7 @@ impl Formatter {
         if inode.links == 0 {
             let gone = self.inodes[number as usize - 1].take();
             for inode in gone.iter() {
+                self.blocks_reused = true;
                 inode.runs.iter().for_each(|run| self.blocks.free(*run));
                 inode.extent_blocks.iter().for_each(|block| self.blocks.free(Run { start: *block, len: 1 }));
             }
@@ -201,6 +205,18 @@ impl Formatter {
         let inode = self.lookup_number(path)?.map(|number| self.inode(number));
         let link = inode.filter(|inode| inode.kind == Kind::Symlink && inode.runs.is_empty());
         Ok(link.map(|inode| &inode.inline[..]))
+    }
+
+    /// Bytes left for content, directories and what describes them.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        u64::from(self.blocks.free_count()) * BLOCK_BYTES
+    }
+
+    /// Inodes left.
+    #[must_use]
+    pub fn free_inodes(&self) -> u32 {
+        self.geometry.inode_count() - (self.inodes.len() - self.free_inodes.len()) as u32
     }
 
     /// Writes directories and metadata. The file is not synced.
@@ -395,7 +411,10 @@ impl Formatter {
                     }
                     _ => Ext4Error::Content { path: shown(path), source },
                 })?;
-                self.write_at(part, at)?;
+                // The image was a hole from end to end: zeros need not be written, and stay a hole.
+                if self.blocks_reused || part.iter().any(|byte| *byte != 0) {
+                    self.write_at(part, at)?;
+                }
                 at += part.len() as u64;
                 room -= part.len() as u64;
                 missing -= part.len() as u64;
@@ -430,6 +449,7 @@ fn new_inode(kind: Kind, attributes: Attributes, size_bytes: u64) -> Inode {
         uid: 0,
         gid: 0,
         mtime_seconds: 0,
+        mtime_nanoseconds: 0,
         links,
         size_bytes,
         runs: Vec::new(),
@@ -445,6 +465,7 @@ fn set_attributes(inode: &mut Inode, attributes: Attributes) {
     inode.uid = attributes.uid;
     inode.gid = attributes.gid;
     inode.mtime_seconds = attributes.mtime_seconds;
+    inode.mtime_nanoseconds = attributes.mtime_nanoseconds.min(999_999_999);
 }
 
 /// The parent's path and the last component.

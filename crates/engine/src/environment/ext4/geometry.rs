@@ -140,6 +140,10 @@ impl BlockMap {
         self.used -= run.len;
     }
 
+    pub(super) fn free_count(&self) -> u32 {
+        self.block_count - self.used
+    }
+
     pub(super) fn used(&self) -> u32 {
         self.used
     }
@@ -148,9 +152,16 @@ impl BlockMap {
     pub(super) fn group_bitmap(&self, geometry: &Geometry, group: u32) -> (Vec<u8>, u32) {
         let mut bytes = vec![0xff; BLOCK_BYTES as usize];
         let first = group * BLOCKS_PER_GROUP;
-        let mut free = 0;
-        for index in 0..geometry.blocks_in_group(group) {
-            if !self.is_used(first + index) {
+        let last = first + geometry.blocks_in_group(group);
+        let words = &self.words[first as usize / 64..last as usize / 64];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        let mut free: u32 = words.iter().map(|word| word.count_zeros()).sum();
+        // The last group need not end at a whole word.
+        for block in last / 64 * 64..last {
+            if !self.is_used(block) {
+                let index = block - first;
                 bytes[index as usize / 8] &= !(1 << (index % 8));
                 free += 1;
             }

@@ -46,13 +46,15 @@ pub struct Attributes {
     pub gid: u32,
     /// Modification time in seconds since 1970.
     pub mtime_seconds: i64,
+    /// The rest of it, below 1,000,000,000.
+    pub mtime_nanoseconds: u32,
 }
 
 impl Attributes {
     /// Of root, with the given mode and time.
     #[must_use]
     pub const fn of_root(mode: u16, mtime_seconds: i64) -> Self {
-        Self { mode, uid: 0, gid: 0, mtime_seconds }
+        Self { mode, uid: 0, gid: 0, mtime_seconds, mtime_nanoseconds: 0 }
     }
 }
 

@@ -37,7 +37,13 @@ fn content(count: usize) -> Vec<u8> {
 fn fill(formatter: &mut Formatter) {
     formatter.add_directory(b"usr", root(0o755)).unwrap();
     formatter.add_directory(b"usr/bin", root(0o755)).unwrap();
-    let setuid = Attributes { mode: 0o4755, uid: 70_000, gid: 70_001, mtime_seconds: 5_000_000_000 };
+    let setuid = Attributes {
+        mode: 0o4755,
+        uid: 70_000,
+        gid: 70_001,
+        mtime_seconds: 5_000_000_000,
+        mtime_nanoseconds: 123_456_789,
+    };
     formatter.add_file(b"usr/bin/su", setuid, 10_000, &mut &content(10_000)[..]).unwrap();
     formatter.add_file(b"/empty", root(0o600), 0, &mut &b""[..]).unwrap();
     formatter.add_hard_link(b"usr/bin/su2", b"/usr/bin/su").unwrap();
@@ -71,6 +77,8 @@ fn what_is_put_in_is_read_back() {
     );
     assert_eq!(reader.read_file("/bin/su", 0, None).unwrap().len(), 10_000);
     assert!(reader.stat_no_follow("/long").unwrap().1.is_link());
+    // Nanoseconds stand above the two bits of the epoch; the reader hands them out as they lie on the disk.
+    assert_eq!((inode.mtime_extra >> 2, inode.mtime_extra & 3), (123_456_789, 1));
 }
 
 #[test]
@@ -114,6 +122,26 @@ fn empty_disks_of_all_sizes_are_clean_and_small() {
         use std::os::unix::fs::MetadataExt;
         assert!(std::fs::metadata(&image).unwrap().blocks() * 512 < 4 << 20);
     }
+}
+
+#[test]
+fn zeros_stay_a_hole_until_blocks_are_used_again() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    let mut formatter = create(&image, options(64 << 20, 0));
+    let free_bytes = formatter.free_bytes();
+    formatter.add_file(b"zeros", root(0o644), 32 << 20, &mut std::io::repeat(0)).unwrap();
+    assert_eq!(formatter.free_bytes(), free_bytes - (32 << 20));
+    assert!(std::fs::metadata(&image).unwrap().blocks() * 512 < 1 << 20);
+    formatter.remove(b"zeros").unwrap();
+    formatter.add_file(b"ones", root(0o644), 32 << 20, &mut std::io::repeat(1)).unwrap();
+    formatter.remove(b"ones").unwrap();
+    formatter.add_file(b"zeros", root(0o644), 56 << 20, &mut std::io::repeat(0)).unwrap();
+    formatter.finish().unwrap();
+    check_clean(&image);
+    let content = arcbox_ext4::Reader::new(&image).unwrap().read_file("/zeros", 0, None).unwrap();
+    assert!(content.len() == 56 << 20 && content.iter().all(|byte| *byte == 0));
 }
 
 #[test]

@@ -198,5 +198,6 @@ fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
 }
 
 fn attributes(entry: &DataEntry) -> Attributes {
-    Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime_seconds: entry.mtime_seconds }
+    let own = Attributes::of_root(entry.mode, entry.mtime_seconds);
+    Attributes { uid: entry.uid, gid: entry.gid, ..own }
 }
