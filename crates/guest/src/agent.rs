@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use pyro_wire::lifecycle::{Ready, SetUp};
 use pyro_wire::message::{Answer, Request};
 use pyro_wire::version::ProtocolRange;
 use pyro_wire::{ExecId, ExecRequest, Fault, FaultKind, Frame, GuestMessage, HostMessage, RequestId, Stream};
@@ -174,10 +175,21 @@ impl Agent {
         }
     }
 
+    fn set_up(&mut self, request: &SetUp) -> Result<Ready, Fault> {
+        let ready = self.lifecycle.set_up(request)?;
+        if let Some(disk) = self.lifecycle.disk() {
+            let disk = rustix::io::fcntl_dupfd_cloexec(disk, 3).map_err(|error| {
+                Fault::new(FaultKind::LimitReached, format!("cannot keep the workspace disk open: {error}"))
+            })?;
+            self.execs.lend_disk(disk);
+        }
+        Ok(ready)
+    }
+
     fn answer(&mut self, id: RequestId, request: Request) -> Option<Ending> {
         let result = match &request {
             Request::Prepare(prepare) => self.lifecycle.prepare(prepare).map(|()| Answer::Done),
-            Request::SetUp(set_up) => self.lifecycle.set_up(set_up).map(Answer::Ready),
+            Request::SetUp(set_up) => self.set_up(set_up).map(Answer::Ready),
             Request::Sync => {
                 rustix::fs::sync();
                 Ok(Answer::Done)

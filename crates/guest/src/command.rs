@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::os::fd::RawFd;
 
 use pyro_wire::exec::Word;
-use pyro_wire::{ExecRequest, Fault, FaultKind};
+use pyro_wire::tool::TOOL_BYTES_MAX;
+use pyro_wire::{ExecRequest, Fault, FaultKind, Program, Tool};
+
+use crate::tool::{self, shown};
 
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Characters of a guest's name that are repeated in a fault.
-const SHOWN_CHARS_MAX: usize = 200;
 
 /// A command, ready to be handed to the kernel.
 #[derive(Debug)]
@@ -20,21 +21,27 @@ pub(crate) struct Command {
     pub(crate) env: Vec<CString>,
     /// Working directory.
     pub(crate) cwd: CString,
-    /// Paths at which the program may lie, in order.
-    pub(crate) candidates: Vec<CString>,
+    /// What is executed.
+    pub(crate) image: Image,
+}
+
+/// Where the program of a command is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Image {
+    /// At one of these paths; they are tried in order.
+    At(Vec<CString>),
+    /// It is the agent's own, as a tool.
+    Agent,
 }
 
 impl Command {
     /// Reads a request.
     ///
+    /// `disk` is the number of the descriptor by which a tool finds the workspace disk, if there is one.
+    ///
     /// # Errors
     /// A word the kernel could not take.
-    pub(crate) fn read(request: &ExecRequest) -> Result<Self, Fault> {
-        let argv = request.argv.iter().map(|word| c_string("an argument", word)).collect::<Result<Vec<_>, _>>()?;
-        let Some(program) = argv.first() else { return Err(invalid("the command has no words")) };
-        if program.is_empty() {
-            return Err(Fault::new(FaultKind::ProgramNotFound, "the program's name is empty"));
-        }
+    pub(crate) fn read(request: &ExecRequest, disk: Option<RawFd>) -> Result<Self, Fault> {
         if !request.cwd.as_bytes().starts_with(b"/") {
             let shown = shown(request.cwd.as_bytes());
             return Err(Fault::new(FaultKind::BadWorkingDirectory, format!("{shown} is not an absolute path")));
@@ -44,9 +51,13 @@ impl Command {
         }
         let variables = environment(request)?;
         let path = variables.get("PATH").map(Vec::as_slice).unwrap_or_default();
-        let candidates = candidates(program.as_bytes(), path)?;
+        let (argv, image) = match &request.program {
+            Program::Argv(words) => program_argv(words, path)?,
+            Program::Tool(_) if request.terminal.is_some() => return Err(invalid("a tool has no terminal")),
+            Program::Tool(tool) => (tool_argv(tool, disk)?, Image::Agent),
+        };
         let env = variables.iter().map(|(name, value)| variable(name, value)).collect::<Result<_, _>>()?;
-        Ok(Self { candidates, env, cwd: c_string("the working directory", &request.cwd)?, argv })
+        Ok(Self { image, env, cwd: c_string("the working directory", &request.cwd)?, argv })
     }
 
     /// The program as it was named, for people.
@@ -60,14 +71,26 @@ impl Command {
     }
 }
 
-/// Bytes of the guest as text, cut to what a line can hold.
-fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        shown.push('…');
+fn program_argv(words: &[Word], path: &[u8]) -> Result<(Vec<CString>, Image), Fault> {
+    let argv = words.iter().map(|word| c_string("an argument", word)).collect::<Result<Vec<_>, _>>()?;
+    let Some(program) = argv.first() else { return Err(invalid("the command has no words")) };
+    if program.is_empty() {
+        return Err(Fault::new(FaultKind::ProgramNotFound, "the program's name is empty"));
     }
-    shown
+    let image = Image::At(candidates(program.as_bytes(), path)?);
+    Ok((argv, image))
+}
+
+/// The words by which the agent's program does what a tool is asked.
+fn tool_argv(asked: &Tool, disk: Option<RawFd>) -> Result<Vec<CString>, Fault> {
+    let json = serde_json::to_vec(asked).map_err(|_| invalid("the tool's arguments are no JSON"))?;
+    if json.len() > TOOL_BYTES_MAX {
+        return Err(invalid(&format!("the arguments of the tool {} are over {TOOL_BYTES_MAX} bytes", asked.name())));
+    }
+    let disk = disk.map(|number| [tool::DISK_FLAG.to_owned(), number.to_string()]);
+    let words = [b"pyro-guest".to_vec(), tool::TOOL_FLAG.into(), json].into_iter();
+    let words = words.chain(disk.into_iter().flatten().map(String::into_bytes));
+    words.map(|word| c_string("an argument", &Word::from(word))).collect()
 }
 
 fn invalid(message: &str) -> Fault {
@@ -116,13 +139,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use pyro_wire::exec::Word;
-    use pyro_wire::{ExecRequest, FaultKind, TerminalSize};
+    use pyro_wire::files::List;
+    use pyro_wire::tool::TOOL_BYTES_MAX;
+    use pyro_wire::{ExecRequest, FaultKind, Program, TerminalSize, Tool};
 
-    use super::Command;
+    use super::{Command, Image};
 
     fn request(argv: &[&str]) -> ExecRequest {
         ExecRequest {
-            argv: argv.iter().map(|word| Word::from(*word)).collect(),
+            program: Program::Argv(argv.iter().map(|word| Word::from(*word)).collect()),
             env: BTreeMap::new(),
             cwd: "/".into(),
             stdin: false,
@@ -137,8 +162,9 @@ mod tests {
         if let Some(path) = path {
             request.env.insert("PATH".to_owned(), path.into());
         }
-        let command = Command::read(&request).expect("valid");
-        let found: Vec<_> = command.candidates.iter().map(|path| path.to_str().expect("text")).collect();
+        let command = Command::read(&request, None).expect("valid");
+        let Image::At(candidates) = command.image else { panic!("a program of the guest") };
+        let found: Vec<_> = candidates.iter().map(|path| path.to_str().expect("text")).collect();
         assert_eq!(found, expected);
     }
 
@@ -157,7 +183,7 @@ mod tests {
         let mut request = request(&["x"]);
         request.env.insert("HOME".to_owned(), "/h".into());
         request.env.insert("RAW".to_owned(), Word::from(b"\xff".to_vec()));
-        let env = |request: &ExecRequest| Command::read(request).expect("valid").env;
+        let env = |request: &ExecRequest| Command::read(request, None).expect("valid").env;
         let expected = [
             &b"HOME=/h"[..],
             b"LANG=C.UTF-8",
@@ -173,18 +199,47 @@ mod tests {
     fn check_refused(spoil: impl FnOnce(&mut ExecRequest), expected: FaultKind) {
         let mut request = request(&["x"]);
         spoil(&mut request);
-        assert_eq!(Command::read(&request).expect_err("refused").kind, expected);
+        assert_eq!(Command::read(&request, None).expect_err("refused").kind, expected);
     }
 
     #[test]
     fn what_the_kernel_could_not_take_is_refused() {
-        check_refused(|request| request.argv.clear(), FaultKind::InvalidArgument);
-        check_refused(|request| request.argv = vec!["".into()], FaultKind::ProgramNotFound);
-        check_refused(|request| request.argv.push("a\0b".into()), FaultKind::InvalidArgument);
+        check_refused(|request| request.program = Program::Argv(vec![]), FaultKind::InvalidArgument);
+        check_refused(|request| request.program = Program::Argv(vec!["".into()]), FaultKind::ProgramNotFound);
+        check_refused(
+            |request| request.program = Program::Argv(vec!["x".into(), "a\0b".into()]),
+            FaultKind::InvalidArgument,
+        );
         check_refused(|request| request.cwd = "relative".into(), FaultKind::BadWorkingDirectory);
         check_refused(|request| request.cwd = "/a\0".into(), FaultKind::InvalidArgument);
         check_refused(|request| drop(request.env.insert("A=B".to_owned(), "x".into())), FaultKind::InvalidArgument);
         check_refused(|request| drop(request.env.insert("A".to_owned(), "x\0".into())), FaultKind::InvalidArgument);
         check_refused(|request| request.terminal = Some(TerminalSize { rows: 0, cols: 9 }), FaultKind::InvalidArgument);
+    }
+
+    fn tool(path: &str) -> Program {
+        Program::Tool(Box::new(Tool::List(List { path: path.into(), recursive: false, entries_max: 1 })))
+    }
+
+    #[test]
+    fn a_tool_is_the_agents_own_program() {
+        let request = ExecRequest { program: tool("/a"), ..request(&[]) };
+        let command = Command::read(&request, Some(7)).expect("valid");
+        let words: Vec<_> = command.argv.iter().map(|word| word.to_str().expect("text")).collect();
+        let json = r#"{"list":{"path":"/a","recursive":false,"entries_max":1}}"#;
+        assert_eq!(
+            (words.as_slice(), command.image),
+            (&["pyro-guest", "--tool", json, "--disk-fd", "7"][..], Image::Agent)
+        );
+    }
+
+    #[test]
+    fn a_tool_is_short_and_has_no_terminal() {
+        check_refused(|request| request.program = tool(&"x".repeat(TOOL_BYTES_MAX)), FaultKind::InvalidArgument);
+        let size = TerminalSize { rows: 1, cols: 1 };
+        check_refused(
+            |request| (request.program, request.terminal) = (tool("/"), Some(size)),
+            FaultKind::InvalidArgument,
+        );
     }
 }

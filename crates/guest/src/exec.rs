@@ -99,6 +99,11 @@ impl Execs {
         Ok(Self { running: BTreeMap::new(), leftovers: Leftovers::default(), cgroups, spawner, null, is_clean: true })
     }
 
+    /// From now on tools see the workspace disk, which is mounted at `disk`.
+    pub(crate) fn lend_disk(&mut self, disk: OwnedFd) {
+        self.spawner.lend_disk(disk);
+    }
+
     /// Starts a command and says so, or why not.
     pub(crate) fn start(&mut self, id: ExecId, request: &ExecRequest, events: &Events, outbox: &mut Outbox) {
         let message = match self.try_start(id, request, events) {
@@ -115,7 +120,7 @@ impl Execs {
         if self.running.len() >= EXECS_MAX {
             return Err(Fault::new(FaultKind::LimitReached, format!("{EXECS_MAX} commands run already")));
         }
-        let command = Command::read(request)?;
+        let command = Command::read(request, self.spawner.disk())?;
         let ends = Ends::open(request).map_err(|error| io_fault("the command's streams", error))?;
         ends.watch(id, events).map_err(|error| io_fault("the command's streams", error))?;
         let cgroup = self.cgroups.create().map_err(|error| io_fault("the command's cgroup", error))?;

@@ -76,7 +76,7 @@ fn serve() -> Result<Ending, InitError> {
     loopback_up().map_err(at("loopback"))?;
     let cgroups = Cgroups::of_machine().map_err(at("cgroups"))?;
     let port = open_port()?;
-    let execs = Execs::new(cgroups, Spawner::new(true)).map_err(at("commands"))?;
+    let execs = Spawner::new(true).and_then(|spawner| Execs::new(cgroups, spawner)).map_err(at("commands"))?;
     let channel = Channel::new(port, Kind::Port);
     let mut agent = Agent::new(channel, children, execs, Lifecycle::new(Ground::Machine)).map_err(at("events"))?;
     agent.run().map_err(at("serve"))

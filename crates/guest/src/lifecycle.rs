@@ -5,6 +5,8 @@
 //!        \___ a failure ___\___> Failed      (only ShutDown is left)
 //! ```
 
+use std::os::fd::OwnedFd;
+
 use pyro_wire::lifecycle::{Prepare, Ready, SetUp};
 use pyro_wire::{Fault, FaultKind};
 use rustix::time::{ClockId, clock_gettime};
@@ -45,6 +47,11 @@ impl Lifecycle {
     /// Whether commands may run.
     pub(crate) fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready(_))
+    }
+
+    /// The directory at which the workspace disk is mounted, once it is.
+    pub(crate) fn disk(&self) -> Option<&OwnedFd> {
+        if let Phase::Ready(Some(root)) = &self.phase { root.disk() } else { None }
     }
 
     /// Mounts what all machines of one environment share.

@@ -123,6 +123,11 @@ impl Root {
         self.kind
     }
 
+    /// The directory at which the workspace disk is mounted, out of the sight of the guest's programs.
+    pub(crate) fn disk(&self) -> Option<&OwnedFd> {
+        self.writable.first().filter(|_| self.kind == RootKind::Overlay)
+    }
+
     /// Lets the host's files forget the blocks that the root does not use. A disk without that ability keeps them.
     pub(crate) fn discard_unused(&self) -> Result<(), Fault> {
         let root = rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());

@@ -12,14 +12,14 @@
 #![expect(unsafe_code, reason = "creating processes and handling signals needs raw system calls")]
 
 use std::ffi::{CStr, CString, c_char};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-use rustix::fs::Access;
-use rustix::io::Errno;
+use rustix::fs::{Access, Mode, OFlags};
+use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, Resource, Rlimit, WaitOptions};
 
-use crate::command::Command;
+use crate::command::{Command, Image};
 
 /// The child's calls are shallow; unoptimised builds need a few KiB of this.
 const STACK_BYTES: usize = 128 * 1024;
@@ -69,7 +69,9 @@ pub(crate) enum SpawnError {
 struct Birth<'a> {
     stdio: Stdio<'a>,
     cwd: &'a CStr,
-    candidates: &'a [CString],
+    image: &'a Image,
+    agent: &'a OwnedFd,
+    disk: Option<&'a OwnedFd>,
     argv: &'a [*const c_char],
     envp: &'a [*const c_char],
     limit_files: bool,
@@ -81,12 +83,26 @@ struct Birth<'a> {
 pub(crate) struct Spawner {
     stack: Vec<u128>,
     limit_files: bool,
+    /// The agent's own program, which tools are. Open, so that nothing that becomes of the guest's `/proc` matters.
+    agent: OwnedFd,
+    disk: Option<OwnedFd>,
 }
 
 impl Spawner {
     /// With `limit_files` children get the usual limit of open files instead of the agent's.
-    pub(crate) fn new(limit_files: bool) -> Self {
-        Self { stack: vec![0; STACK_BYTES / size_of::<u128>()], limit_files }
+    pub(crate) fn new(limit_files: bool) -> Result<Self, Errno> {
+        let agent = rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { stack: vec![0; STACK_BYTES / size_of::<u128>()], limit_files, agent, disk: None })
+    }
+
+    /// From now on tools inherit `disk`, the directory at which the workspace disk is mounted.
+    pub(crate) fn lend_disk(&mut self, disk: OwnedFd) {
+        self.disk = Some(disk);
+    }
+
+    /// The number by which tools know the descriptor they inherit.
+    pub(crate) fn disk(&self) -> Option<RawFd> {
+        self.disk.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// Starts `command` in a session and process group of its own, and in `cgroup` if there is one.
@@ -99,54 +115,58 @@ impl Spawner {
         let pointers = |strings: &[CString]| -> Vec<*const c_char> {
             strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
         };
+        let Self { stack, limit_files, agent, disk } = self;
         let mut birth = Birth {
             stdio,
             cwd: &command.cwd,
-            candidates: &command.candidates,
+            image: &command.image,
+            agent,
+            disk: disk.as_ref(),
             argv: &pointers(&command.argv),
             envp: &pointers(&command.env),
-            limit_files: self.limit_files,
+            limit_files: *limit_files,
             failure: None,
         };
-        let pid = self.clone_child(&mut birth, cgroup).map_err(SpawnError::Clone)?;
+        let pid = clone_child(stack, &mut birth, cgroup).map_err(SpawnError::Clone)?;
         let Some(failure) = birth.failure else { return Ok(pid) };
         // The child is about to be a zombie, and it is nobody's command: take it away here.
         while matches!(rustix::process::waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
         Err(failure)
     }
+}
 
-    fn clone_child(&mut self, birth: &mut Birth<'_>, cgroup: Option<&OwnedFd>) -> Result<Pid, Errno> {
-        const FLAGS: libc::c_int = libc::CLONE_VM | libc::CLONE_VFORK;
-        let flags = u64::from(FLAGS.cast_unsigned());
-        let stack = self.stack.as_mut_ptr();
-        let arguments = libc::clone_args {
-            flags: flags | if cgroup.is_some() { CLONE3_INTO_CGROUP } else { 0 },
-            pidfd: 0,
-            child_tid: 0,
-            parent_tid: 0,
-            exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
-            stack: stack.expose_provenance() as u64,
-            stack_size: size_of_val(self.stack.as_slice()) as u64,
-            tls: 0,
-            set_tid: 0,
-            set_tid_size: 0,
-            cgroup: cgroup.map_or(0, |dir| u64::from(dir.as_raw_fd().cast_unsigned())),
-        };
-        let address = (&raw const arguments).expose_provenance();
-        let birth: *mut Birth<'_> = birth;
-        // SAFETY: the arguments are valid for `clone3`, `stack` is ours alone, and the child runs `child_main` on `birth`,
-        // which outlives it: with CLONE_VFORK this returns only when the child has executed or ended.
-        let mut result = unsafe { clone_and_call(libc::SYS_clone3, [address, size_of_val(&arguments)], birth.cast()) };
-        if result == -i64::from(libc::ENOSYS) && cgroup.is_none() {
-            // Some containers, in which the agent is tested, hide `clone3` from their processes.
-            let top = stack.wrapping_add(self.stack.len()).expose_provenance();
-            let flags = (FLAGS | libc::SIGCHLD).cast_unsigned() as usize;
-            // SAFETY: as above, in the words of the older system call.
-            result = unsafe { clone_and_call(libc::SYS_clone, [flags, top], birth.cast()) };
-        }
-        let number = i32::try_from(result).map_err(|_| Errno::OVERFLOW)?;
-        Pid::from_raw(number).filter(|_| number > 0).ok_or_else(|| Errno::from_raw_os_error(-number))
+/// Makes the child, which runs on `stack`.
+fn clone_child(stack_memory: &mut [u128], birth: &mut Birth<'_>, cgroup: Option<&OwnedFd>) -> Result<Pid, Errno> {
+    const FLAGS: libc::c_int = libc::CLONE_VM | libc::CLONE_VFORK;
+    let flags = u64::from(FLAGS.cast_unsigned());
+    let stack = stack_memory.as_mut_ptr();
+    let arguments = libc::clone_args {
+        flags: flags | if cgroup.is_some() { CLONE3_INTO_CGROUP } else { 0 },
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        stack: stack.expose_provenance() as u64,
+        stack_size: size_of_val(stack_memory) as u64,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.map_or(0, |dir| u64::from(dir.as_raw_fd().cast_unsigned())),
+    };
+    let address = (&raw const arguments).expose_provenance();
+    let birth: *mut Birth<'_> = birth;
+    // SAFETY: the arguments are valid for `clone3`, `stack` is ours alone, and the child runs `child_main` on `birth`,
+    // which outlives it: with CLONE_VFORK this returns only when the child has executed or ended.
+    let mut result = unsafe { clone_and_call(libc::SYS_clone3, [address, size_of_val(&arguments)], birth.cast()) };
+    if result == -i64::from(libc::ENOSYS) && cgroup.is_none() {
+        // Some containers, in which the agent is tested, hide `clone3` from their processes.
+        let top = stack.wrapping_add(stack_memory.len()).expose_provenance();
+        let flags = (FLAGS | libc::SIGCHLD).cast_unsigned() as usize;
+        // SAFETY: as above, in the words of the older system call.
+        result = unsafe { clone_and_call(libc::SYS_clone, [flags, top], birth.cast()) };
     }
+    let number = i32::try_from(result).map_err(|_| Errno::OVERFLOW)?;
+    Pid::from_raw(number).filter(|_| number > 0).ok_or_else(|| Errno::from_raw_os_error(-number))
 }
 
 /// Makes the system call `number`; the child calls [`child_main`] on its new stack and never comes back, the parent gets
@@ -206,6 +226,12 @@ fn become_program(birth: &Birth<'_>) -> SpawnError {
         // Without the limit the command runs as well.
         let _ = rustix::process::setrlimit(Resource::Nofile, CHILD_FILES);
     }
+    if let (Image::Agent, Some(disk)) = (birth.image, birth.disk) {
+        // The child's table of descriptors is a copy: the agent's own descriptor stays as it is.
+        if let Err(error) = rustix::io::fcntl_setfd(disk, FdFlags::empty()) {
+            return SpawnError::Streams(error);
+        }
+    }
     // SAFETY: an all-zero set is the empty set on Linux, and the pointer is valid.
     unsafe {
         let none: libc::sigset_t = std::mem::zeroed();
@@ -228,14 +254,25 @@ fn set_up_streams(stdio: Stdio<'_>) -> Result<(), Errno> {
     rustix::stdio::dup2_stderr(stderr)
 }
 
-/// Tries the candidates as a shell does: one that is not there is passed over, one that may not be executed is remembered.
+/// Becomes the program, or says why not.
 fn execute(birth: &Birth<'_>) -> SpawnError {
+    match birth.image {
+        Image::At(candidates) => execute_at(birth, candidates),
+        Image::Agent => {
+            // SAFETY: the descriptor is open, the vectors are NUL-terminated and outlive the call.
+            unsafe { libc::fexecve(birth.agent.as_raw_fd(), birth.argv.as_ptr(), birth.envp.as_ptr()) };
+            SpawnError::Execute(last_error())
+        }
+    }
+}
+
+/// Tries the candidates as a shell does: one that is not there is passed over, one that may not be executed is remembered.
+fn execute_at(birth: &Birth<'_>, candidates: &[CString]) -> SpawnError {
     let mut verdict = SpawnError::NotFound;
-    for path in birth.candidates {
+    for path in candidates {
         // SAFETY: path and vectors are NUL-terminated and outlive the call.
         unsafe { libc::execve(path.as_ptr(), birth.argv.as_ptr(), birth.envp.as_ptr()) };
-        // SAFETY: reads this thread's error number.
-        let error = Errno::from_raw_os_error(unsafe { *libc::__errno_location() });
+        let error = last_error();
         match error {
             Errno::NOENT if rustix::fs::access(path.as_c_str(), Access::EXISTS).is_ok() => {
                 return SpawnError::NoInterpreter;
@@ -246,6 +283,11 @@ fn execute(birth: &Birth<'_>) -> SpawnError {
         }
     }
     verdict
+}
+
+/// This thread's error number; reading it allocates nothing.
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// Prepares the agent's own process: no signal is ignored (its children would inherit that) and those the agent must not die
@@ -263,7 +305,7 @@ pub(crate) fn take_over_signals() -> Result<OwnedFd, Errno> {
         libc::sigaddset(&raw mut blocked, libc::SIGPIPE);
         libc::sigprocmask(libc::SIG_BLOCK, &raw const blocked, ptr::null_mut());
         let fd = libc::signalfd(-1, &raw const children, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        if fd < 0 { Err(Errno::from_raw_os_error(*libc::__errno_location())) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+        if fd < 0 { Err(last_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
     }
 }
 

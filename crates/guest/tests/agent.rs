@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use pyro_wire::credit::WINDOW_BYTES;
 use pyro_wire::exec::{EXECS_MAX, Word};
+use pyro_wire::files::{List, ListLine};
 use pyro_wire::lifecycle::SetUp;
 use pyro_wire::message::{Answer, Request};
-use pyro_wire::version::ProtocolRange;
-use pyro_wire::{ExecId, ExecRequest, Exit, FaultKind, Frame, GuestMessage, HostMessage, Stream, TerminalSize};
+use pyro_wire::version::{PROTOCOL_NEWEST, ProtocolRange};
+use pyro_wire::{
+    ExecId, ExecRequest, Exit, Fault, FaultKind, Frame, GuestMessage, HostMessage, Program, Stream, TerminalSize, Tool,
+};
 
 use crate::host::{Host, on_terminal, prepare, set_up, shell, words};
 
@@ -33,8 +36,8 @@ fn streams_stay_apart_and_the_code_comes_back() {
 fn bytes_arrive_as_they_are() {
     check_run(shell(r#"printf "\377\0x""#), b"\xff\0x", b"", Exit::Code(0));
     let odd = Word::from(b"\xff\xfe".to_vec());
-    let argv = vec!["printf".into(), "%s".into(), odd];
-    check_run(ExecRequest { argv, ..words(&[]) }, b"\xff\xfe", b"", Exit::Code(0));
+    let program = Program::Argv(vec!["printf".into(), "%s".into(), odd]);
+    check_run(ExecRequest { program, ..words(&[]) }, b"\xff\xfe", b"", Exit::Code(0));
 }
 
 #[test]
@@ -111,9 +114,34 @@ fn what_cannot_be_started_says_why() {
 }
 
 #[test]
+fn a_tool_runs_as_a_command() {
+    let mut host = Host::ready();
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("one"), "1").expect("written");
+    let list = |path: &str| {
+        let program = Program::Tool(Box::new(Tool::List(List { path: path.into(), recursive: false, entries_max: 9 })));
+        ExecRequest { program, ..words(&[]) }
+    };
+    let seen = host.run(list(folder.path().to_str().expect("text")));
+    assert_eq!((seen.exit, String::from_utf8_lossy(&seen.stderr).as_ref()), (Some(Exit::Code(0)), ""));
+    let lines: Vec<ListLine> = serde_json::Deserializer::from_slice(&seen.stdout)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .expect("lines of JSON");
+    assert!(
+        matches!(lines.as_slice(), [ListLine::Entry(entry), ListLine::End { truncated: false }] if entry.size_bytes == 1)
+    );
+    let seen = host.run(list("/no/such/path"));
+    assert_eq!((seen.exit, seen.stdout.as_slice()), (Some(Exit::Code(1)), &b""[..]));
+    let fault: Fault = serde_json::from_slice(&seen.stderr).expect("a fault");
+    assert_eq!(fault.kind, FaultKind::NotFound);
+    check_fault(ExecRequest { cwd: "/no/such".into(), ..list("/") }, FaultKind::BadWorkingDirectory, "/no/such");
+}
+
+#[test]
 fn phases_are_kept() {
     let mut host = Host::bare();
-    assert_eq!(host.hello("first", ProtocolRange::OURS), Some(1));
+    assert_eq!(host.hello("first", ProtocolRange::OURS), Some(PROTOCOL_NEWEST));
     let refused = |result: Result<Answer, pyro_wire::Fault>| result.expect_err("refused").kind;
     assert_eq!(host.run(words(&["true"])).fault.as_ref().map(|fault| fault.kind), Some(FaultKind::WrongPhase));
     assert_eq!(refused(host.request(Request::SetUp(set_up()))), FaultKind::WrongPhase);
@@ -123,7 +151,7 @@ fn phases_are_kept() {
     assert_eq!(refused(host.request(Request::SetUp(odd))), FaultKind::InvalidArgument);
     // What was refused for its words alone may be asked again, also in another session.
     host.say(&HostMessage::Detach);
-    assert_eq!(host.hello("second", ProtocolRange::OURS), Some(1));
+    assert_eq!(host.hello("second", ProtocolRange::OURS), Some(PROTOCOL_NEWEST));
     assert!(matches!(host.request(Request::SetUp(set_up())), Ok(Answer::Ready(_))));
     assert_eq!(host.request(Request::Sync), Ok(Answer::Done));
 }
@@ -348,7 +376,7 @@ fn sessions_do_not_inherit_commands() {
         if with_detach {
             host.say(&HostMessage::Detach);
         }
-        assert_eq!(host.hello("second", ProtocolRange::OURS), Some(1));
+        assert_eq!(host.hello("second", ProtocolRange::OURS), Some(PROTOCOL_NEWEST));
         await_death(&pid);
         assert_eq!(host.run(words(&["true"])).exit, Some(Exit::Code(0)), "the machine is still set up");
     }
@@ -361,7 +389,7 @@ fn without_a_common_version_there_is_no_session() {
     // What such a host says next means nothing; another one is welcome.
     host.say(&HostMessage::Exec { exec: ExecId(1), request: words(&["true"]) });
     host.say(&HostMessage::Detach);
-    assert_eq!(host.hello("present", ProtocolRange { oldest: 1, newest: 901 }), Some(1));
+    assert_eq!(host.hello("present", ProtocolRange { oldest: 1, newest: 901 }), Some(PROTOCOL_NEWEST));
     assert_eq!(host.request(Request::Prepare(prepare())), Ok(Answer::Done));
 }
 

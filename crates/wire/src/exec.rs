@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tool::Tool;
+
 /// Names one command within a session. Chosen by the host, never used twice in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -53,8 +55,8 @@ pub const EXECS_MAX: usize = 256;
 /// (and `TERM` with a terminal) and nothing else; `env` adds to it and overrides it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {
-    /// Program and arguments, at least one word. Without a slash the program is looked up in the command's `PATH`.
-    pub argv: Vec<Word>,
+    /// What runs.
+    pub program: Program,
     /// Variables added to the environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Word>,
@@ -69,6 +71,17 @@ pub struct ExecRequest {
     /// Kill the whole command after this many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+}
+
+/// What a command runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// A program of the guest and its arguments, at least one word. Without a slash the program is looked up in the
+    /// command's `PATH`.
+    Argv(Vec<Word>),
+    /// A tool of the agent, see [`crate::tool`]. It runs without a terminal.
+    Tool(Box<Tool>),
 }
 
 /// One word of an argument list, or a path: any bytes but NUL. UTF-8 travels as a JSON string, anything else as an

@@ -41,6 +41,15 @@ pub enum FaultKind {
     LimitReached,
     /// The path, process or exec that was named does not exist.
     NotFound,
+    /// The path names something that the request cannot be done with: a directory, pipe or device where a file is needed,
+    /// a file where a directory is.
+    WrongKind,
+    /// The content is longer than the request allows.
+    TooLarge,
+    /// The guest's disk is full.
+    NoSpace,
+    /// A tool of the agent broke. The agent itself goes on.
+    Defect,
     /// Another operating system error inside the guest.
     Io,
 }

@@ -5,6 +5,24 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Where the workspace is in the root of a machine that has one.
+pub const WORKSPACE_MOUNT: &str = "/workspace";
+
+/// The baseline of the workspace on the workspace disk: what it was seeded with. The guest never writes there.
+pub const WORKSPACE_LOWER: &str = "workspace/lower";
+
+/// What was changed above the baseline, on the workspace disk.
+pub const WORKSPACE_UPPER: &str = "workspace/upper";
+
+/// Where overlayfs prepares changes of the workspace, on the workspace disk.
+pub const WORKSPACE_WORK: &str = "workspace/work";
+
+/// What was changed above the environment, on the workspace disk.
+pub const ROOT_UPPER: &str = "upper";
+
+/// Where overlayfs prepares changes of the root, on the workspace disk.
+pub const ROOT_WORK: &str = "work";
+
 /// Mounts what all machines of one environment share, read-only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepare {

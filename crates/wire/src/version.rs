@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 /// The newest protocol this build speaks. Raised whenever the meaning of any message changes.
-pub const PROTOCOL_NEWEST: u16 = 1;
+pub const PROTOCOL_NEWEST: u16 = 2;
 
 /// The oldest protocol this build still speaks.
-pub const PROTOCOL_OLDEST: u16 = 1;
+pub const PROTOCOL_OLDEST: u16 = 2;
 
 /// An inclusive range of protocol versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

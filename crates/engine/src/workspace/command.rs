@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use pyro_wire::Stream;
-use pyro_wire::exec::{ExecRequest, Word};
+use pyro_wire::exec::{ExecRequest, Program, Word};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -218,7 +218,7 @@ async fn obey(mut control: mpsc::Receiver<CommandControl>, handle: &ExecHandle) 
 
 fn to_wire(request: CommandRequest, stdin: bool) -> ExecRequest {
     ExecRequest {
-        argv: request.argv.into_iter().map(Word::from).collect(),
+        program: Program::Argv(request.argv.into_iter().map(Word::from).collect()),
         env: request.env.into_iter().map(|(name, value)| (name, Word::from(value))).collect(),
         cwd: Word::from(request.cwd),
         stdin,

@@ -6,3 +6,4 @@ pub mod env;
 pub mod finish;
 pub mod machines;
 pub mod run;
+pub mod tool;

@@ -11,9 +11,10 @@ use pyro_wire::credit::{ReceiveCredit, SendCredit};
 use pyro_wire::frame::DATA_BYTES_MAX;
 use pyro_wire::lifecycle::{Prepare, RootKind, SetUp};
 use pyro_wire::message::{Answer, Request};
-use pyro_wire::version::ProtocolRange;
+use pyro_wire::version::{PROTOCOL_NEWEST, ProtocolRange};
 use pyro_wire::{
-    Decoder, ExecId, ExecRequest, Exit, Fault, Frame, GuestMessage, HostMessage, RequestId, Stream, TerminalSize,
+    Decoder, ExecId, ExecRequest, Exit, Fault, Frame, GuestMessage, HostMessage, Program, RequestId, Stream,
+    TerminalSize,
 };
 
 /// Nothing here takes this long, on however slow a machine.
@@ -68,7 +69,7 @@ impl Host {
     /// An agent with a session, in the phase in which commands run.
     pub(crate) fn ready() -> Self {
         let mut host = Self::bare();
-        assert_eq!(host.hello("first", ProtocolRange::OURS), Some(1));
+        assert_eq!(host.hello("first", ProtocolRange::OURS), Some(PROTOCOL_NEWEST));
         assert_eq!(host.request(Request::Prepare(prepare())), Ok(Answer::Done));
         assert!(matches!(host.request(Request::SetUp(set_up())), Ok(Answer::Ready(_))));
         host
@@ -295,7 +296,7 @@ pub(crate) fn set_up() -> SetUp {
 /// A request for these words, in `/`.
 pub(crate) fn words(argv: &[&str]) -> ExecRequest {
     ExecRequest {
-        argv: argv.iter().map(|word| (*word).into()).collect(),
+        program: Program::Argv(argv.iter().map(|word| (*word).into()).collect()),
         env: BTreeMap::new(),
         cwd: "/".into(),
         stdin: false,

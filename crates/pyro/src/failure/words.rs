@@ -134,7 +134,10 @@ fn not_started(fault: &Fault) -> Failure {
         FaultKind::BadWorkingDirectory | FaultKind::NotFound => failure(Kind::NotFound).hint("name one that is there"),
         FaultKind::InvalidArgument => failure(Kind::Usage).hint("correct the argument"),
         FaultKind::LimitReached => failure(Kind::Conflict).hint("end other commands first"),
-        FaultKind::WrongPhase | FaultKind::DeviceMissing | FaultKind::Mount | FaultKind::Io => {
+        FaultKind::WrongKind => failure(Kind::Usage).hint("name one of the right kind"),
+        FaultKind::TooLarge => failure(Kind::Usage).hint("send less at once"),
+        FaultKind::NoSpace => failure(Kind::Guest).hint("free room on the guest's disk"),
+        FaultKind::WrongPhase | FaultKind::DeviceMissing | FaultKind::Mount | FaultKind::Defect | FaultKind::Io => {
             failure(Kind::Guest).hint(TRY_AGAIN)
         }
     }

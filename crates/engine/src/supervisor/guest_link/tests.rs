@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pyro_wire::credit::{GIVE_BACK_BYTES, WINDOW_BYTES};
-use pyro_wire::exec::ExecRequest;
+use pyro_wire::exec::{ExecRequest, Program};
 use pyro_wire::frame::DATA_BYTES_MAX;
 use pyro_wire::message::{Answer, Request};
 use pyro_wire::version::ProtocolRange;
@@ -80,7 +80,7 @@ async fn linked() -> (GuestLink, Peer) {
 
 fn command(stdin: bool) -> ExecRequest {
     ExecRequest {
-        argv: vec!["true".into()],
+        program: Program::Argv(vec!["true".into()]),
         env: BTreeMap::new(),
         cwd: "/".into(),
         stdin,
