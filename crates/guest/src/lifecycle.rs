@@ -112,7 +112,7 @@ fn set_up_machine(prepared: Prepared, request: &SetUp) -> Result<Root, Fault> {
     // First of all: everything after this may draw random numbers or look at the clock.
     identity::renew_entropy(&request.entropy)?;
     identity::set_clock(request.clock_unix_ns)?;
-    let root = prepared.enter(request.workspace_disk.as_deref())?;
+    let root = prepared.enter(request.workspace_disk.as_deref(), request.workspace)?;
     identity::set_names(request, &root)?;
     Ok(root)
 }

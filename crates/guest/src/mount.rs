@@ -1,8 +1,11 @@
 //! The root of a machine: mounted, entered, and made read-only again at the end.
 //!
 //! Before `SetUp` the agent lives in the initramfs, where `Prepare` mounts what is shared under `/mnt`. `SetUp` mounts the
-//! workspace disk, lays the overlay over both, moves the root onto `/` and enters it, as `switch_root` does. What stays
-//! below is out of everyone's sight; the agent keeps descriptors of it for the end.
+//! workspace disk, lays the overlay over both, moves the root onto `/` and enters it, as `switch_root` does. A machine with
+//! a workspace then gets a second overlay at `/workspace`, both layers of which are on the workspace disk.
+//!
+//! What stays below is out of everyone's sight; the agent keeps descriptors of it for the end, and lends the workspace
+//! disk's to its tools, which compare the layers of the workspace.
 
 // UNSAFETY: FITRIM has no safe wrapper.
 #![expect(unsafe_code, reason = "discarding unused blocks is an ioctl of its own")]
@@ -12,7 +15,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use pyro_wire::lifecycle::{Prepare, RootKind};
+use pyro_wire::lifecycle::{Prepare, RootKind, WORKSPACE_MOUNT, WorkspaceMount};
 use pyro_wire::{Fault, FaultKind};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, openat2};
 use rustix::io::Errno;
@@ -35,6 +38,15 @@ const MOVED: [(&str, u32); 4] = [("/dev", 0o755), ("/proc", 0o555), ("/sys", 0o5
 const OVERLAY_OPTIONS: &CStr =
     c"lowerdir=/mnt/environment,upperdir=/mnt/workspace/upper,workdir=/mnt/workspace/work,redirect_dir=on";
 
+/// Where the overlay of the workspace is laid before it has a root to be in.
+const WORKSPACE_STAGE: &str = "/mnt/laid";
+
+/// `index` and `metacopy` would leave files in the upper layer whose content is elsewhere, and the layer is read as it is.
+const WORKSPACE_OPTIONS: &CStr = c"lowerdir=/mnt/workspace/workspace/lower,upperdir=/mnt/workspace/workspace/upper,workdir=/mnt/workspace/workspace/work,redirect_dir=on,metacopy=off,index=off";
+
+/// Where something goes that the guest put in the place of `/workspace`, and that no directory can be mounted on.
+const WORKSPACE_ASIDE: &str = "/workspace.aside";
+
 const WARM_READ_BYTES: usize = 256 * 1024;
 
 /// A machine whose shared file systems are mounted.
@@ -50,7 +62,7 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub(crate) struct Root {
     kind: RootKind,
-    /// Mounted writable, the one others stand on first: the disk, then the overlay on it.
+    /// Mounted writable, the one others stand on first: the disk, then the overlays on it.
     writable: Vec<OwnedFd>,
 }
 
@@ -73,23 +85,31 @@ impl Prepared {
     }
 
     /// Mounts the rest and makes it the root of this process and all its children.
-    pub(crate) fn enter(self, workspace_disk: Option<&str>) -> Result<Root, Fault> {
+    pub(crate) fn enter(self, workspace_disk: Option<&str>, workspace: WorkspaceMount) -> Result<Root, Fault> {
+        let invalid = |message: &str| Fault::new(FaultKind::InvalidArgument, message);
         let mut writable = Vec::new();
         if self.kind == RootKind::Overlay {
-            let Some(serial) = workspace_disk else {
-                return Err(Fault::new(FaultKind::InvalidArgument, "an overlay root needs a workspace disk"));
-            };
+            let serial = workspace_disk.ok_or_else(|| invalid("an overlay root needs a workspace disk"))?;
             let device = self.disks.get(serial).map_or_else(|| devices::disk(serial), |path| Ok(path.clone()))?;
             mount_disk(&device, WORKSPACE, MountFlags::NOATIME)?;
             writable.push(open_tree(WORKSPACE)?);
-            make_dir(&format!("{WORKSPACE}/upper"), 0o755)?;
-            make_dir(&format!("{WORKSPACE}/work"), 0o755)?;
-            make_dir(ROOT, 0o755)?;
-            mount("overlay", ROOT, "overlay", MountFlags::NOATIME, OVERLAY_OPTIONS)
-                .map_err(|error| mount_fault("the overlay", ROOT, error))?;
+            mount_overlay(ROOT, OVERLAY_OPTIONS)?;
         }
+        let laid = match (self.kind, workspace) {
+            (_, WorkspaceMount::Absent) => None,
+            (RootKind::Writable, _) => return Err(invalid("a workspace needs an overlay root")),
+            (RootKind::Overlay, WorkspaceMount::Overlay) => {
+                mount_overlay(WORKSPACE_STAGE, WORKSPACE_OPTIONS)?;
+                Some(open_tree(WORKSPACE_STAGE)?)
+            }
+        };
         self.switch_root()?;
         writable.push(open_tree("/")?);
+        if let Some(laid) = laid {
+            clear_place(WORKSPACE_MOUNT);
+            place(&laid, WORKSPACE_MOUNT, 0o755)?;
+            writable.push(laid);
+        }
         Ok(Root { kind: self.kind, writable })
     }
 
@@ -159,6 +179,20 @@ pub(crate) fn mount_virtual(kind: &str, target: &str, flags: MountFlags, options
         Err(error) => return Err(error),
     }
     mount(kind, target, kind, flags, options)
+}
+
+fn mount_overlay(target: &str, options: &CStr) -> Result<(), Fault> {
+    make_dir(target, 0o755)?;
+    mount("overlay", target, "overlay", MountFlags::NOATIME, options)
+        .map_err(|error| mount_fault("an overlay", target, error))
+}
+
+/// Moves aside what a guest that unmounted its workspace left in its place, so that the machine starts all the same.
+fn clear_place(path: &str) {
+    if rustix::fs::lstat(path).is_ok_and(|stat| file_type(&stat) != FileType::Directory) {
+        // When it does not go, what is then mounted over it says so.
+        let _ = rustix::fs::rename(path, WORKSPACE_ASIDE);
+    }
 }
 
 fn mount_disk(device: &Path, target: &str, flags: MountFlags) -> Result<(), Fault> {

@@ -14,15 +14,6 @@ pub const WORKSPACE_LOWER: &str = "workspace/lower";
 /// What was changed above the baseline, on the workspace disk.
 pub const WORKSPACE_UPPER: &str = "workspace/upper";
 
-/// Where overlayfs prepares changes of the workspace, on the workspace disk.
-pub const WORKSPACE_WORK: &str = "workspace/work";
-
-/// What was changed above the environment, on the workspace disk.
-pub const ROOT_UPPER: &str = "upper";
-
-/// Where overlayfs prepares changes of the root, on the workspace disk.
-pub const ROOT_WORK: &str = "work";
-
 /// Mounts what all machines of one environment share, read-only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepare {
@@ -49,12 +40,27 @@ pub enum RootKind {
     Writable,
 }
 
+/// What is at [`WORKSPACE_MOUNT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceMount {
+    /// Whatever the root has there.
+    #[default]
+    Absent,
+    /// An overlay of the workspace disk's own: [`WORKSPACE_LOWER`] below, [`WORKSPACE_UPPER`] above. Only with
+    /// [`RootKind::Overlay`].
+    Overlay,
+}
+
 /// Makes the machine one of a kind, and ready for commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetUp {
     /// The disk that holds the workspace's ext4 filesystem, the upper layer; required for [`RootKind::Overlay`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace_disk: Option<String>,
+    /// Whether the machine has a workspace at [`WORKSPACE_MOUNT`].
+    #[serde(default)]
+    pub workspace: WorkspaceMount,
     /// Host name of the guest, also written to `/etc/hostname` and `/etc/hosts`.
     pub hostname: String,
     /// 32 lower-case hex digits for `/etc/machine-id`.

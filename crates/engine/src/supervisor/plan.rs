@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pyro_wire::lifecycle::{Prepare, RootKind, SetUp};
+use pyro_wire::lifecycle::{Prepare, RootKind, SetUp, WorkspaceMount};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::machine::{Accelerator, Disk, DiskFormat, DiskLayer, Flush, MachineSpec, Memory, Start};
@@ -67,6 +67,8 @@ pub struct MachinePlan {
     pub accelerator: Accelerator,
     /// How its root comes about.
     pub root: RootKind,
+    /// Whether it has a workspace.
+    pub workspace: WorkspaceMount,
 }
 
 impl MachinePlan {
@@ -107,6 +109,7 @@ impl MachinePlan {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
         Ok(SetUp {
             workspace_disk: (self.root == RootKind::Overlay).then(|| WORKSPACE_SERIAL.to_owned()),
+            workspace: self.workspace,
             hostname: hostname.to_owned(),
             machine_id: hex::encode(&random_bytes(16)?),
             clock_unix_ns: u64::try_from(since_epoch.as_nanos()).map_err(io::Error::other)?,

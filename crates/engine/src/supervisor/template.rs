@@ -275,7 +275,7 @@ fn mark(file: &File) -> io::Result<FileMark> {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use pyro_wire::lifecycle::RootKind;
+    use pyro_wire::lifecycle::{RootKind, WorkspaceMount};
 
     use super::{MEMORY_FILE, MachinePlan, RECORD_FILE, STATE_FILE, TemplateDraft, TemplateKey, open};
     use crate::machine::Accelerator;
@@ -294,6 +294,7 @@ mod tests {
             disk_gib: 16,
             accelerator: Accelerator::Tcg,
             root: RootKind::Overlay,
+            workspace: WorkspaceMount::Absent,
         }
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pyro_wire::Exit;
-use pyro_wire::lifecycle::RootKind;
+use pyro_wire::lifecycle::{RootKind, WorkspaceMount};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
@@ -90,6 +90,7 @@ impl GuestFinisher<'_> {
             disk_gib: 0,
             accelerator,
             root: RootKind::Writable,
+            workspace: WorkspaceMount::Absent,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use pyro_wire::lifecycle::RootKind;
+use pyro_wire::lifecycle::{RootKind, WorkspaceMount};
 
 use crate::Settings;
 use crate::environment::{EnvironmentError, Environments, GuestKernel, InstalledEnvironment};
@@ -177,5 +177,6 @@ fn plan(MachineRequest { environment, size, accelerator }: MachineRequest<'_>) -
         disk_gib: size.disk_gib,
         accelerator,
         root: RootKind::Overlay,
+        workspace: WorkspaceMount::Absent,
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pyro_wire::credit::{ReceiveCredit, SendCredit};
 use pyro_wire::frame::DATA_BYTES_MAX;
-use pyro_wire::lifecycle::{Prepare, RootKind, SetUp};
+use pyro_wire::lifecycle::{Prepare, RootKind, SetUp, WorkspaceMount};
 use pyro_wire::message::{Answer, Request};
 use pyro_wire::version::{PROTOCOL_NEWEST, ProtocolRange};
 use pyro_wire::{
@@ -286,6 +286,7 @@ pub(crate) fn prepare() -> Prepare {
 pub(crate) fn set_up() -> SetUp {
     SetUp {
         workspace_disk: Some("workspace".to_owned()),
+        workspace: WorkspaceMount::Absent,
         hostname: "m1".to_owned(),
         machine_id: "0".repeat(32),
         clock_unix_ns: 1,
