@@ -14,6 +14,7 @@ mod identity;
 mod jail;
 pub mod kvm;
 mod process;
+pub mod qcow2;
 pub mod spec;
 
 pub use driver::{Driver, ExitCause, LaunchError, Machine, MachineExit, SaveError};

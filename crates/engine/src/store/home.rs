@@ -78,10 +78,102 @@ impl Home {
         self.cache_dir.join("staging")
     }
 
+    /// One directory a workspace, named by its id.
+    #[must_use]
+    pub fn workspaces_dir(&self) -> PathBuf {
+        self.state_dir.join("workspaces")
+    }
+
+    /// What one workspace is made of.
+    #[must_use]
+    pub fn workspace(&self, id: &str) -> WorkspaceDir {
+        WorkspaceDir { path: self.workspaces_dir().join(id) }
+    }
+
     /// The last verdict on KVM.
     #[must_use]
     pub fn kvm_verdict_file(&self) -> PathBuf {
         self.cache_dir.join("kvm-verdict.json")
+    }
+}
+
+/// The paths of one workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceDir {
+    path: PathBuf,
+}
+
+impl WorkspaceDir {
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is: [`super::workspace_record::WorkspaceRecord`]. Written under [`Self::record_lock`].
+    #[must_use]
+    pub fn record(&self) -> PathBuf {
+        self.path.join("workspace.json")
+    }
+
+    /// Held while the record is changed.
+    #[must_use]
+    pub fn record_lock(&self) -> PathBuf {
+        self.path.join("workspace.lock")
+    }
+
+    /// Where it is in its life: [`super::workspace_record::StateRecord`]. Written by who holds [`Self::life_lock`].
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state.json")
+    }
+
+    /// Held by the supervisor as long as it lives, and by whoever mends what a dead one left.
+    #[must_use]
+    pub fn life_lock(&self) -> PathBuf {
+        self.path.join("life.lock")
+    }
+
+    /// Held by whoever makes the workspace until its machine runs.
+    #[must_use]
+    pub fn maker_lock(&self) -> PathBuf {
+        self.path.join("maker.lock")
+    }
+
+    /// The supervisor's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("supervisor.sock")
+    }
+
+    /// What the supervisor had to say.
+    #[must_use]
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.path.join("supervisor.log")
+    }
+
+    /// A layer of the disk, by its file name in the state record.
+    #[must_use]
+    pub fn layer(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Every command that was run, as JSON lines: [`super::workspace_record::CommandEntry`].
+    #[must_use]
+    pub fn commands(&self) -> PathBuf {
+        self.path.join("commands.jsonl")
+    }
+
+    /// What a command printed.
+    #[must_use]
+    pub fn command_output(&self, sequence: u64) -> PathBuf {
+        self.path.join("commands").join(format!("{sequence}.out"))
+    }
+
+    /// Which bytes of [`Self::command_output`] are of which stream, see [`super::output`].
+    #[must_use]
+    pub fn command_output_runs(&self, sequence: u64) -> PathBuf {
+        self.path.join("commands").join(format!("{sequence}.runs"))
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{OFlags, SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
+use rustix::fs::{AtFlags, CWD, OFlags, SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, linkat, seek};
 use rustix::io::Errno;
 
 /// Creates a file without a name in `dir`: no crash can leave it behind.
@@ -36,6 +37,21 @@ pub fn unnamed_copy(source: &File, dir: &Path) -> io::Result<File> {
         copy_data(source, &copy)?;
     }
     Ok(copy)
+}
+
+/// Gives a file of [`unnamed_file`] the name `path`, which must be free.
+///
+/// # Errors
+/// As `link`; a filesystem without unnamed files gets a copy.
+pub fn give_name(file: &File, path: &Path) -> io::Result<()> {
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match linkat(CWD, own.as_str(), CWD, path, AtFlags::SYMLINK_FOLLOW) {
+        Err(Errno::NOENT) => {
+            let named = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            copy_data(file, &named)
+        }
+        result => Ok(result?),
+    }
 }
 
 fn copy_data(source: &File, target: &File) -> io::Result<()> {

@@ -71,12 +71,29 @@ pub struct MachinePlan {
     pub workspace: WorkspaceMount,
 }
 
+/// The workspace disk of a machine.
+#[derive(Debug)]
+pub struct WorkspaceDisk {
+    /// Its files from the bottom to the top.
+    pub layers: Vec<DiskLayer>,
+    /// Whether what the guest has written must survive a crash of the host.
+    pub flush: Flush,
+}
+
+impl WorkspaceDisk {
+    /// One raw file that vanishes with its machine.
+    #[must_use]
+    pub fn of_the_moment(file: OwnedFd) -> Self {
+        Self { layers: vec![DiskLayer { file, format: DiskFormat::Raw }], flush: Flush::Ignored }
+    }
+}
+
 impl MachinePlan {
     /// The machine of this plan.
     ///
     /// # Errors
     /// A file of the plan cannot be opened.
-    pub fn spec(&self, workspace_disk: Option<OwnedFd>, memory: Memory, start: Start) -> io::Result<MachineSpec> {
+    pub fn spec(&self, workspace_disk: Option<WorkspaceDisk>, memory: Memory, start: Start) -> io::Result<MachineSpec> {
         Ok(MachineSpec {
             vcpu_count: self.vcpu_count,
             mem_mib: self.mem_mib,
@@ -117,13 +134,18 @@ impl MachinePlan {
         })
     }
 
-    fn disks(&self, workspace_disk: Option<OwnedFd>) -> io::Result<Vec<Disk>> {
+    fn disks(&self, workspace_disk: Option<WorkspaceDisk>) -> io::Result<Vec<Disk>> {
         let writable_root = self.root == RootKind::Writable;
         let mut disks = vec![raw_disk(ENVIRONMENT_SERIAL, open(&self.rootfs, writable_root)?, !writable_root)];
         if let Some(image) = &self.modules_image {
             disks.push(raw_disk(MODULES_SERIAL, open(image, false)?, true));
         }
-        disks.extend(workspace_disk.map(|file| raw_disk(WORKSPACE_SERIAL, file, false)));
+        disks.extend(workspace_disk.map(|WorkspaceDisk { layers, flush }| Disk {
+            serial: WORKSPACE_SERIAL.to_owned(),
+            layers,
+            read_only: false,
+            flush,
+        }));
         Ok(disks)
     }
 }

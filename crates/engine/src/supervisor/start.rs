@@ -4,11 +4,10 @@
 //! once; the start succeeds all the same.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::boot::{BootError, Connected, Launched, Ready};
-use super::plan::{MachinePlan, random_bytes};
+use super::plan::{MachinePlan, WorkspaceDisk, random_bytes};
 use super::template::{self, OpenTemplate, TemplateDraft, TemplateKey};
 use crate::machine::{Driver, LaunchError, Memory, SaveError, Start};
 use crate::progress::{Progress, Reporter, Unit};
@@ -26,8 +25,17 @@ const RESTORE_LIMIT: Duration = Duration::from_secs(20);
 /// How long the agent may take for its mounts.
 const SET_UP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Makes the workspace disk of one machine: a file of the plan's size, fresh each time.
-pub type MakeDisk<'a> = &'a (dyn Fn() -> io::Result<Option<OwnedFd>> + Send + Sync);
+/// Opens the workspace disk of one machine, of the plan's size: none for a root of its own, otherwise its layers.
+pub type OpenDisk<'a> = &'a (dyn Fn() -> io::Result<Option<WorkspaceDisk>> + Send + Sync);
+
+/// The disks of a start.
+#[derive(Clone, Copy)]
+pub struct Disks<'a> {
+    /// The disk of a template that is made on the way: blank, and gone with it.
+    pub blank: OpenDisk<'a>,
+    /// The disk of the machine itself.
+    pub own: OpenDisk<'a>,
+}
 
 /// What a start needs of the host.
 #[derive(Clone, Copy)]
@@ -82,13 +90,13 @@ pub enum StartError {
 pub async fn start(
     host: Host<'_>,
     plan: &MachinePlan,
-    make_disk: MakeDisk<'_>,
+    disks: Disks<'_>,
     hostname: &str,
     warmth: Warmth,
 ) -> Result<Ready, StartError> {
     let connected = match warmth {
-        Warmth::Cold => boot(host, plan, make_disk, Memory::Anonymous).await?,
-        Warmth::Warm => restore_or_make(host, plan, make_disk).await?,
+        Warmth::Cold => boot(host, plan, disks.own, Memory::Anonymous).await?,
+        Warmth::Warm => restore_or_make(host, plan, disks).await?,
     };
     let set_up = plan.set_up(hostname).map_err(file_error("make the guest's identity"))?;
     Ok(connected.set_up(set_up, SET_UP_LIMIT).await?)
@@ -98,20 +106,20 @@ pub async fn start(
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn ensure_template(host: Host<'_>, plan: &MachinePlan, make_disk: MakeDisk<'_>) -> Result<(), StartError> {
+pub async fn ensure_template(host: Host<'_>, plan: &MachinePlan, blank: OpenDisk<'_>) -> Result<(), StartError> {
     let key = TemplateKey::new(plan, host.driver.fingerprint(plan.accelerator)?);
-    open_or_make(host, plan, make_disk, &key).await.map(drop)
+    open_or_make(host, plan, blank, &key).await.map(drop)
 }
 
-async fn restore_or_make(host: Host<'_>, plan: &MachinePlan, make_disk: MakeDisk<'_>) -> Result<Connected, StartError> {
+async fn restore_or_make(host: Host<'_>, plan: &MachinePlan, disks: Disks<'_>) -> Result<Connected, StartError> {
     let key = TemplateKey::new(plan, host.driver.fingerprint(plan.accelerator)?);
-    let template = open_or_make(host, plan, make_disk, &key).await?;
-    match restore(host, plan, make_disk, template).await {
+    let template = open_or_make(host, plan, disks.blank, &key).await?;
+    match restore(host, plan, disks, template).await {
         Err(StartError::Boot(error)) => {
             (host.report)(Progress::Note(format!("the machine template did not start ({error}); making it again")));
             template::discard(host.home, &key);
-            let template = open_or_make(host, plan, make_disk, &key).await?;
-            restore(host, plan, make_disk, template).await
+            let template = open_or_make(host, plan, disks.blank, &key).await?;
+            restore(host, plan, disks, template).await
         }
         result => result,
     }
@@ -120,10 +128,10 @@ async fn restore_or_make(host: Host<'_>, plan: &MachinePlan, make_disk: MakeDisk
 async fn restore(
     host: Host<'_>,
     plan: &MachinePlan,
-    make_disk: MakeDisk<'_>,
+    disks: Disks<'_>,
     template: OpenTemplate,
 ) -> Result<Connected, StartError> {
-    let disk = make_disk().map_err(file_error("make the workspace disk"))?;
+    let disk = (disks.own)().map_err(file_error("open the workspace disk"))?;
     let spec = plan
         .spec(disk, Memory::Private(template.memory), Start::Restore(template.state))
         .map_err(file_error("open the environment's files"))?;
@@ -134,7 +142,7 @@ async fn restore(
 async fn open_or_make(
     host: Host<'_>,
     plan: &MachinePlan,
-    make_disk: MakeDisk<'_>,
+    blank: OpenDisk<'_>,
     key: &TemplateKey,
 ) -> Result<OpenTemplate, StartError> {
     if let Some(template) = template::open(host.home, key) {
@@ -153,7 +161,7 @@ async fn open_or_make(
     (host.report)(Progress::Item(format!("{} vCPU, {} MiB", plan.vcpu_count, plan.mem_mib)));
     let memory = draft.create_memory().map_err(file_error("create the template's memory"))?;
     let state = draft.create_state().map_err(file_error("create the template's state"))?;
-    let connected = boot(host, plan, make_disk, Memory::Shared(memory)).await?;
+    let connected = boot(host, plan, blank, Memory::Shared(memory)).await?;
     connected.save(state).await?;
     draft.finish().map_err(file_error("seal the template"))?;
     template::open(host.home, key).ok_or(StartError::File {
@@ -166,10 +174,10 @@ async fn open_or_make(
 async fn boot(
     host: Host<'_>,
     plan: &MachinePlan,
-    make_disk: MakeDisk<'_>,
+    open_disk: OpenDisk<'_>,
     memory: Memory,
 ) -> Result<Connected, StartError> {
-    let disk = make_disk().map_err(file_error("make the workspace disk"))?;
+    let disk = open_disk().map_err(file_error("open the workspace disk"))?;
     let spec = plan.spec(disk, memory, Start::Boot).map_err(file_error("open the environment's files"))?;
     let launched = Launched::launch(host.driver, spec).await?;
     let connected = launched.connect(&session()?, BOOT_LIMIT).await?;

@@ -216,7 +216,7 @@ async fn obey(mut control: mpsc::Receiver<CommandControl>, handle: &ExecHandle) 
     std::future::pending().await
 }
 
-fn to_wire(request: CommandRequest, stdin: bool) -> ExecRequest {
+pub(super) fn to_wire(request: CommandRequest, stdin: bool) -> ExecRequest {
     ExecRequest {
         program: Program::Argv(request.argv.into_iter().map(Word::from).collect()),
         env: request.env.into_iter().map(|(name, value)| (name, Word::from(value))).collect(),

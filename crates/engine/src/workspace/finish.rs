@@ -20,7 +20,7 @@ use crate::store::home::Home;
 use crate::supervisor::accelerator::{ProbeGuest, decide};
 use crate::supervisor::boot::Ready;
 use crate::supervisor::plan::MachinePlan;
-use crate::supervisor::start::{Host, Warmth, start};
+use crate::supervisor::start::{Disks, Host, Warmth, start};
 
 /// Memory of the machine that configures packages.
 const MEM_MIB: u32 = 1024;
@@ -62,9 +62,10 @@ impl Finisher for GuestFinisher<'_> {
             }
             let plan = self.plan(&job, verdict.accelerator());
             let host = Host { driver: self.driver, home: self.home, report };
-            let mut ready = start(host, &plan, &|| Ok(None), "pyro-build", Warmth::Cold)
-                .await
-                .map_err(|error| FinishError::Machine(Box::new(error)))?;
+            let mut ready =
+                start(host, &plan, Disks { blank: &|| Ok(None), own: &|| Ok(None) }, "pyro-build", Warmth::Cold)
+                    .await
+                    .map_err(|error| FinishError::Machine(Box::new(error)))?;
             match run_script(&mut ready, &job, report).await {
                 Ok(()) => ready.shut_down(SHUT_DOWN_GRACE).await.map_err(|error| FinishError::Machine(Box::new(error))),
                 Err(error) => {

@@ -2,21 +2,21 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 
 use pyro_wire::lifecycle::{RootKind, WorkspaceMount};
 
 use crate::Settings;
 use crate::environment::{EnvironmentError, Environments, GuestKernel, InstalledEnvironment};
 use crate::machine::drivers::DriverKind;
-use crate::machine::{Accelerator, Driver, LaunchError};
+use crate::machine::{Accelerator, Driver, Flush, LaunchError};
 use crate::progress::{Progress, Reporter};
 use crate::store::home::Home;
 use crate::store::sparse;
 use crate::supervisor::accelerator::{ProbeGuest, Verdict, decide};
 use crate::supervisor::boot::Ready;
-use crate::supervisor::plan::{MachinePlan, random_bytes};
-use crate::supervisor::start::{Host, StartError, Warmth, ensure_template, start};
+use crate::supervisor::driver::OpenLayers;
+use crate::supervisor::plan::{MachinePlan, WorkspaceDisk, random_bytes};
+use crate::supervisor::start::{Disks, Host, StartError, Warmth, ensure_template, start};
 
 /// Size of the workspace disk of a machine that asks for none.
 pub const DISK_GIB_DEFAULT: u32 = 16;
@@ -133,10 +133,28 @@ impl<'a> Machines<'a> {
     ) -> Result<Ready, MachineError> {
         let plan = plan(request);
         let blank = self.blank_disk(request.size.disk_gib)?;
-        let make_disk = || self.fresh_disk(&blank);
+        let fresh = || self.fresh_disk(&blank);
         let name = random_bytes(6).map_err(MachineError::Name)?;
         let hostname = format!("pyro-{}", crate::store::hex::encode(&name));
-        Ok(start(self.host(report), &plan, &make_disk, &hostname, warmth).await?)
+        Ok(start(self.host(report), &plan, Disks { blank: &fresh, own: &fresh }, &hostname, warmth).await?)
+    }
+
+    /// Starts the machine of a workspace on the layers of its disk.
+    ///
+    /// # Errors
+    /// See [`MachineError`].
+    pub async fn start_workspace(
+        &self,
+        request: MachineRequest<'_>,
+        open_layers: OpenLayers<'_>,
+        hostname: &str,
+        report: Reporter<'_>,
+    ) -> Result<Ready, MachineError> {
+        let plan = MachinePlan { workspace: WorkspaceMount::Overlay, ..plan(request) };
+        let blank = self.blank_disk(request.size.disk_gib)?;
+        let fresh = || self.fresh_disk(&blank);
+        let own = || open_layers().map(|layers| Some(WorkspaceDisk { layers, flush: Flush::Honoured }));
+        Ok(start(self.host(report), &plan, Disks { blank: &fresh, own: &own }, hostname, Warmth::Warm).await?)
     }
 
     /// Makes the template of such a machine if there is none.
@@ -146,8 +164,8 @@ impl<'a> Machines<'a> {
     pub async fn ensure_template(&self, request: MachineRequest<'_>, report: Reporter<'_>) -> Result<(), MachineError> {
         let plan = plan(request);
         let blank = self.blank_disk(request.size.disk_gib)?;
-        let make_disk = || self.fresh_disk(&blank);
-        Ok(ensure_template(self.host(report), &plan, &make_disk).await?)
+        let fresh = || self.fresh_disk(&blank);
+        Ok(ensure_template(self.host(report), &plan, &fresh).await?)
     }
 
     fn host<'b>(&'b self, report: Reporter<'b>) -> Host<'b> {
@@ -159,8 +177,9 @@ impl<'a> Machines<'a> {
         File::open(&path).map_err(|source| StartError::File { what: "open the blank workspace disk", source }.into())
     }
 
-    fn fresh_disk(&self, blank: &File) -> io::Result<Option<OwnedFd>> {
-        Ok(Some(sparse::unnamed_copy(blank, &self.home.staging_dir())?.into()))
+    fn fresh_disk(&self, blank: &File) -> io::Result<Option<WorkspaceDisk>> {
+        let copy = sparse::unnamed_copy(blank, &self.home.staging_dir())?;
+        Ok(Some(WorkspaceDisk::of_the_moment(copy.into())))
     }
 }
 

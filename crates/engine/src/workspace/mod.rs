@@ -1,9 +1,23 @@
 //! The operations a face can ask for; one file per noun.
+//!
+//! [`run`] has a machine for one command. A workspace lasts: [`directory`] finds it, [`create`] makes it, [`lifecycle`]
+//! changes and ends it, [`client`] talks to the process that owns its machine, which [`supervise`] is. The operations on a
+//! workspace's files are written against [`tool`].
 
+pub mod client;
 pub mod command;
+pub mod create;
+pub mod directory;
 pub mod doctor;
 pub mod env;
+pub mod error;
 pub mod finish;
+pub mod lifecycle;
+pub mod logs;
 pub mod machines;
 pub mod run;
+pub mod supervise;
 pub mod tool;
+
+pub use directory::{Workspace, Workspaces};
+pub use error::WorkspaceError;

@@ -123,7 +123,7 @@ async fn boot(settings: &Settings, face: &Face) -> Result<String, Failure> {
     let streams = CommandStreams { stdin: None, stdout: &mut stdout, stderr: &mut stderr, control };
     let outcome = run(settings, request, streams, &|progress| painter.report(progress)).await?;
     let said = String::from_utf8_lossy(&stdout.into_bytes().0).trim().to_owned();
-    let code = report::run::exit_code(&outcome);
+    let code = report::run::exit_code(outcome.command.end);
     if code != 0 || said.is_empty() {
         return Err(Failure::new(Kind::Guest, format!("{} booted, but 'uname' ended with {code}", environment.name)));
     }

@@ -1,5 +1,6 @@
 //! The verb table: everything a person can ask. A verb is one file: its arguments, its help, its handler.
 
+mod attached;
 mod completions;
 mod demo;
 mod doctor;
@@ -7,6 +8,8 @@ mod env;
 #[cfg(test)]
 mod reference;
 mod run;
+mod supervise;
+mod workspace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -44,12 +47,18 @@ enum Verb {
     Env(env::EnvVerb),
     /// Run one command in a machine of its own, which is gone afterwards
     Run(run::RunArgs),
+    /// Work in machines that stay: workspaces, each with a project in it
+    #[command(subcommand, visible_alias = "ws")]
+    Workspace(workspace::WorkspaceVerb),
     /// Check whether this host is ready, and say what to do where it is not
     Doctor(doctor::DoctorArgs),
     /// Show the life of a machine step by step, and what each step proves
     Demo(demo::DemoArgs),
     /// Print a script that completes pyro's words in your shell
     Completions(completions::CompletionsArgs),
+    /// Be the supervisor of a workspace
+    #[command(hide = true)]
+    Supervise(supervise::SuperviseArgs),
 }
 
 /// Flags that every verb has.
@@ -160,7 +169,15 @@ impl Cli {
                 args.handle(&face)
             }
             Verb::Demo(args) => args.handle(&face),
+            Verb::Workspace(verb) => {
+                telling.json = verb.json();
+                if verb.passes_exit_code() {
+                    telling.exit = EXIT_PYRO_FAILED;
+                }
+                verb.handle(&face)
+            }
             Verb::Completions(args) => args.handle(),
+            Verb::Supervise(args) => args.handle(&face),
         };
         result.unwrap_or_else(|failure| failure.tell(telling))
     }

@@ -2,40 +2,23 @@
 //! standard error and only before the command begins and after it ended.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use clap::{Args, ValueEnum};
-use pyro_engine::progress::Progress;
+use pyro_engine::progress::Reporter;
 use pyro_engine::supervisor::start::Warmth;
-use pyro_engine::workspace::command::{CommandControl, CommandRequest, CommandStreams, TerminalSize};
+use pyro_engine::workspace::command::{CommandRequest, CommandStreams};
 use pyro_engine::workspace::machines::{DISK_GIB_DEFAULT, MachineSize};
-use pyro_engine::workspace::run::{RunOutcome, RunRequest, run};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use pyro_engine::workspace::run::{RunRequest, run};
 
 use super::Face;
+use super::attached::{Attached, TIMEOUT_DEFAULT_SECONDS, TIMEOUT_MAX_SECONDS, terminal_size, variable_parser};
 use crate::failure::{Failure, Kind};
-use crate::interrupt;
-use crate::progress::Painter;
-use crate::report;
-use crate::report::captured::Capture;
 use crate::report::run::RunReport;
-use crate::streams::Live;
-use crate::terminal::{self, RawMode};
-
-/// Seconds a command may run when nothing else is said.
-const TIMEOUT_DEFAULT: u64 = 30;
-/// Longest limit that can be asked for, and the one of a command on a terminal.
-const TIMEOUT_MAX: u64 = 7 * 86_400;
-/// Size of a terminal that does not tell its own.
-const TERMINAL_DEFAULT: (u16, u16) = (24, 80);
+use crate::{interrupt, report};
 
 /// What is started when no command is named: the best shell the guest has.
 const SHELL: [&str; 3] = ["/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l"];
@@ -67,7 +50,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..=32768))]
     mem_mib: u32,
     /// Kill the command after this long [default: 30, with -t no limit]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_MAX))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_MAX_SECONDS))]
     timeout_seconds: Option<u64>,
     /// What the machine may reach: off, which is no network device at all
     #[arg(long, value_name = "POLICY", value_enum, default_value_t, hide_possible_values = true)]
@@ -103,19 +86,22 @@ impl RunArgs {
         let stdin = self.stdin || self.tty;
         let request = self.request()?;
         let settings = face.settings()?;
-        let call = Call { settings: &settings, painter: face.painter(), stdin, raw: Mutex::new(None) };
+        let attached = Attached::new(face.painter(), stdin, request.command.terminal.is_some());
+        let (environment, timeout) = (request.environment.clone(), request.command.timeout);
+        let work = async |streams: CommandStreams<'_>, report: Reporter<'_>| {
+            Ok(run(&settings, request, streams, report).await?)
+        };
         if json {
-            return interrupt::block_on(call.captured(request)).and_then(|report| {
-                report::print_json(true, &report)?;
-                Ok(ExitCode::from(report.exit_code))
-            });
+            let (outcome, output) = interrupt::block_on(attached.captured(work))?;
+            let report = RunReport::new(environment, &outcome, output);
+            report::print_json(true, &report)?;
+            return Ok(ExitCode::from(report.command.exit_code));
         }
-        let timeout = request.command.timeout;
-        let outcome = interrupt::block_on(call.live(request))?;
-        if let Some(words) = report::run::parting_words(&outcome, timeout) {
+        let outcome = interrupt::block_on(attached.live(work))?;
+        if let Some(words) = report::run::parting_words(outcome.command.end, timeout) {
             face.say(&words);
         }
-        Ok(ExitCode::from(report::run::exit_code(&outcome)))
+        Ok(ExitCode::from(report::run::exit_code(outcome.command.end)))
     }
 
     fn request(self) -> Result<RunRequest, Failure> {
@@ -135,7 +121,8 @@ impl RunArgs {
                     .hint("put it after --, as in: pyro run debian:12 -- git --version; or use -t for a shell"));
             }
         };
-        let limit = self.timeout_seconds.unwrap_or(if self.tty { TIMEOUT_MAX } else { TIMEOUT_DEFAULT });
+        let limit =
+            self.timeout_seconds.unwrap_or(if self.tty { TIMEOUT_MAX_SECONDS } else { TIMEOUT_DEFAULT_SECONDS });
         let command = CommandRequest {
             argv,
             env: self.env.into_iter().collect::<BTreeMap<_, _>>(),
@@ -146,107 +133,5 @@ impl RunArgs {
         let warmth = if self.cold { Warmth::Cold } else { Warmth::Warm };
         let size = MachineSize { vcpu_count: self.vcpu_count, mem_mib: self.mem_mib, disk_gib: DISK_GIB_DEFAULT };
         Ok(RunRequest { environment: self.environment, size, warmth, command })
-    }
-}
-
-/// One call of `run`, with what it needs of the host's terminal.
-struct Call<'a> {
-    settings: &'a pyro_engine::Settings,
-    painter: Painter,
-    stdin: bool,
-    /// Raw mode, from the moment the command begins: until then Ctrl-C still ends pyro.
-    raw: Mutex<Option<RawMode>>,
-}
-
-impl Call<'_> {
-    async fn live(self, request: RunRequest) -> Result<RunOutcome, Failure> {
-        let mut stdout = Live::new(tokio::io::stdout(), &self.painter);
-        let mut stderr = Live::new(tokio::io::stderr(), &self.painter);
-        let result = self.pass(request, &mut stdout, &mut stderr).await;
-        // The terminal is put right before anything is said.
-        self.raw().take();
-        result
-    }
-
-    async fn captured(self, request: RunRequest) -> Result<RunReport, Failure> {
-        let (mut stdout, mut stderr) = (Capture::default(), Capture::default());
-        let environment = request.environment.clone();
-        let outcome = self.pass(request, &mut stdout, &mut stderr).await?;
-        Ok(RunReport::new(environment, &outcome, stdout, stderr))
-    }
-
-    async fn pass(
-        &self,
-        request: RunRequest,
-        stdout: &mut (dyn AsyncWrite + Unpin + Send),
-        stderr: &mut (dyn AsyncWrite + Unpin + Send),
-    ) -> Result<RunOutcome, Failure> {
-        let on_terminal = request.command.terminal.is_some();
-        let (wishes, control) = mpsc::channel(1);
-        let mut source = self.stdin.then(tokio::io::stdin);
-        let stdin = source.as_mut().map(|source| source as &mut (dyn AsyncRead + Unpin + Send));
-        let report = |progress| {
-            let begins = progress == Progress::Over;
-            self.painter.report(progress);
-            if begins && on_terminal {
-                // A terminal that refuses raw mode still shows what the guest prints.
-                *self.raw() = RawMode::enter().ok();
-            }
-        };
-        tokio::select! {
-            result = run(self.settings, request, CommandStreams { stdin, stdout, stderr, control }, &report) => Ok(result?),
-            never = follow_size(wishes), if on_terminal => match never {},
-        }
-    }
-
-    fn raw(&self) -> MutexGuard<'_, Option<RawMode>> {
-        self.raw.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells the guest whenever the terminal gets another size.
-async fn follow_size(wishes: mpsc::Sender<CommandControl>) -> Infallible {
-    if let Ok(mut changes) = signal(SignalKind::window_change()) {
-        while changes.recv().await.is_some() {
-            if wishes.send(CommandControl::Resize(terminal_size())).await.is_err() {
-                break;
-            }
-        }
-    }
-    std::future::pending().await
-}
-
-fn terminal_size() -> TerminalSize {
-    let (rows, cols) = terminal::size().unwrap_or(TERMINAL_DEFAULT);
-    TerminalSize { rows, cols }
-}
-
-fn variable_parser() -> ValueParser {
-    ValueParser::new(OsStringValueParser::new().try_map(variable))
-}
-
-/// Takes `K=V` apart. The name is text, the value any bytes.
-fn variable(text: OsString) -> Result<(String, Vec<u8>), &'static str> {
-    let bytes = text.into_vec();
-    let Some(middle) = bytes.iter().position(|byte| *byte == b'=') else {
-        return Err("it has no '='; write NAME=VALUE");
-    };
-    let name = String::from_utf8(bytes[..middle].to_vec()).map_err(|_| "its name is no UTF-8")?;
-    if name.is_empty() {
-        return Err("it has no name before the '='");
-    }
-    Ok((name, bytes[middle + 1..].to_vec()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::variable;
-
-    #[test]
-    fn variables_are_taken_apart_at_the_first_sign() {
-        let check = |text: &str| variable(text.into());
-        assert_eq!(check("A=b=c"), Ok(("A".into(), b"b=c".to_vec())));
-        assert_eq!(check("A="), Ok(("A".into(), Vec::new())));
-        assert!(check("A").is_err() && check("=b").is_err());
     }
 }

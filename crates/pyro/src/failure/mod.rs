@@ -6,6 +6,7 @@
 mod archive;
 mod environment;
 mod words;
+mod workspace;
 
 pub(crate) use words::install_qemu;
 
@@ -14,6 +15,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use pyro_engine::supervisor::protocol::Birth;
 use serde::Serialize;
 
 use crate::report::clean::one_line;
@@ -59,6 +61,20 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The kind of a code, of a failure that another pyro process told.
+    fn of_code(code: &str) -> Self {
+        let known = [
+            Self::Usage,
+            Self::NotFound,
+            Self::Conflict,
+            Self::HostNotReady,
+            Self::Untrusted,
+            Self::Guest,
+            Self::OutputClosed,
+        ];
+        known.into_iter().find(|kind| kind.code() == code).unwrap_or(Self::Internal)
+    }
+
     fn code(self) -> &'static str {
         match self {
             Self::Usage => "usage",
@@ -159,6 +175,16 @@ impl Failure {
             }
         }
         ExitCode::from(self.exit(telling.exit))
+    }
+
+    /// The failure as the last word of a supervisor that does not come to life.
+    pub(crate) fn as_birth(&self) -> Birth {
+        Birth::Failed {
+            code: self.kind.code().to_owned(),
+            message: self.in_one_line(),
+            hint: self.hint.clone(),
+            console: self.console.clone(),
+        }
     }
 
     /// The failure as a failed check of `doctor`.

@@ -122,7 +122,7 @@ impl From<CommandError> for Failure {
     }
 }
 
-fn not_started(fault: &Fault) -> Failure {
+pub(super) fn not_started(fault: &Fault) -> Failure {
     let failure = |kind| Failure::new(kind, "the command was not started").caused_by(fault.message.clone());
     match fault.kind {
         FaultKind::ProgramNotFound => failure(Kind::NotFound)

@@ -10,15 +10,30 @@ use tokio::io::AsyncWrite;
 /// Bytes kept from the beginning and from the end of a captured stream.
 const CAPTURE_HALF_BYTES: usize = 512 * 1024;
 
+/// The same for a command in a list of many.
+const SHORT_HALF_BYTES: usize = 8 * 1024;
+
 /// Keeps the beginning and the end of a stream, and counts what lies between.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Capture {
+    half_bytes: usize,
     head: Vec<u8>,
     tail: VecDeque<u8>,
     total_bytes: u64,
 }
 
+impl Default for Capture {
+    fn default() -> Self {
+        Self { half_bytes: CAPTURE_HALF_BYTES, head: Vec::new(), tail: VecDeque::new(), total_bytes: 0 }
+    }
+}
+
 impl Capture {
+    /// One that keeps little.
+    pub(crate) fn short() -> Self {
+        Self { half_bytes: SHORT_HALF_BYTES, ..Self::default() }
+    }
+
     /// How many bytes the stream had.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.total_bytes
@@ -32,12 +47,13 @@ impl Capture {
         (bytes, whole)
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    /// Takes more of the stream.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.total_bytes += bytes.len() as u64;
-        let (head, rest) = bytes.split_at(bytes.len().min(CAPTURE_HALF_BYTES - self.head.len()));
+        let (head, rest) = bytes.split_at(bytes.len().min(self.half_bytes - self.head.len()));
         self.head.extend_from_slice(head);
         self.tail.extend(rest);
-        let surplus = self.tail.len().saturating_sub(CAPTURE_HALF_BYTES);
+        let surplus = self.tail.len().saturating_sub(self.half_bytes);
         self.tail.drain(..surplus);
     }
 }

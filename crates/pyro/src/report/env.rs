@@ -47,7 +47,8 @@ impl From<Moment> for String {
 }
 
 impl Moment {
-    fn ago(self) -> String {
+    /// How long ago it was.
+    pub(crate) fn ago(self) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         units::ago(now.saturating_sub(Duration::from_secs(self.0)))
     }

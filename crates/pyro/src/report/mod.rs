@@ -7,8 +7,10 @@ pub(crate) mod clean;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod env;
+pub(crate) mod exec;
 pub(crate) mod run;
 pub(crate) mod units;
+pub(crate) mod workspace;
 
 use std::io::{ErrorKind, Write};
 

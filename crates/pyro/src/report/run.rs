@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pyro_engine::machine::Accelerator;
-use pyro_engine::workspace::command::{CommandEnd, Exit};
+use pyro_engine::workspace::command::{CommandEnd, CommandOutcome, Exit};
 use pyro_engine::workspace::run::RunOutcome;
 use serde::Serialize;
 
@@ -23,6 +23,17 @@ const SIGPIPE: u8 = 13;
 #[derive(Debug, Serialize)]
 pub(crate) struct RunReport {
     environment: String,
+    #[serde(flatten)]
+    pub(crate) command: CommandFields,
+    /// `kvm` or `tcg`.
+    accelerator: &'static str,
+    /// From the call to a machine that takes commands.
+    start_ms: u64,
+}
+
+/// What a captured command did.
+#[derive(Debug, Serialize)]
+pub(crate) struct CommandFields {
     /// The command's own, or 124 when it ran too long.
     pub(crate) exit_code: u8,
     /// `exited`, `signaled`, `timed_out` or `killed`.
@@ -33,10 +44,6 @@ pub(crate) struct RunReport {
     stdout: StdoutFields,
     #[serde(flatten)]
     stderr: StderrFields,
-    /// `kvm` or `tcg`.
-    accelerator: &'static str,
-    /// From the call to a machine that takes commands.
-    start_ms: u64,
     /// How long the command ran.
     duration_ms: u64,
 }
@@ -81,23 +88,32 @@ output_fields!(StderrFields, "stderr", "stderr_base64", "stderr_bytes", "stderr_
 
 impl RunReport {
     /// The report of a run whose output was captured.
-    pub(crate) fn new(environment: String, outcome: &RunOutcome, stdout: Capture, stderr: Capture) -> Self {
-        let (ended, signal) = match outcome.command.end {
+    pub(crate) fn new(environment: String, outcome: &RunOutcome, output: [Capture; 2]) -> Self {
+        Self {
+            environment,
+            command: CommandFields::new(outcome.command, output),
+            accelerator: accelerator_name(outcome.accelerator),
+            start_ms: outcome.start_ms,
+        }
+    }
+}
+
+impl CommandFields {
+    /// Those of a command that printed `output`, standard output first.
+    pub(crate) fn new(outcome: CommandOutcome, [stdout, stderr]: [Capture; 2]) -> Self {
+        let (ended, signal) = match outcome.end {
             CommandEnd::Exited(Exit::Code(_)) => ("exited", None),
             CommandEnd::Exited(Exit::Signal(signal)) => ("signaled", Some(signal)),
             CommandEnd::Exited(Exit::TimedOut) => ("timed_out", None),
             CommandEnd::Exited(Exit::Killed) | CommandEnd::Interrupted | CommandEnd::OutputClosed => ("killed", None),
         };
         Self {
-            environment,
-            exit_code: exit_code(outcome),
+            exit_code: exit_code(outcome.end),
             ended,
             signal,
             stdout: stdout.into(),
             stderr: stderr.into(),
-            accelerator: accelerator_name(outcome.accelerator),
-            start_ms: outcome.start_ms,
-            duration_ms: outcome.command.duration_ms,
+            duration_ms: outcome.duration_ms,
         }
     }
 }
@@ -111,8 +127,8 @@ pub(crate) fn accelerator_name(accelerator: Accelerator) -> &'static str {
 }
 
 /// The exit code that passes the command's end on.
-pub(crate) fn exit_code(outcome: &RunOutcome) -> u8 {
-    match outcome.command.end {
+pub(crate) fn exit_code(end: CommandEnd) -> u8 {
+    match end {
         CommandEnd::Exited(Exit::Code(code)) => code,
         CommandEnd::Exited(Exit::Signal(signal)) => EXIT_SIGNAL.saturating_add(signal),
         CommandEnd::Exited(Exit::TimedOut) => EXIT_TIMED_OUT,
@@ -123,8 +139,8 @@ pub(crate) fn exit_code(outcome: &RunOutcome) -> u8 {
 }
 
 /// What is said after a command that did not end by itself, unless that needs no words.
-pub(crate) fn parting_words(outcome: &RunOutcome, timeout: Duration) -> Option<String> {
-    match outcome.command.end {
+pub(crate) fn parting_words(end: CommandEnd, timeout: Duration) -> Option<String> {
+    match end {
         CommandEnd::Exited(Exit::TimedOut) => {
             let limit = units::duration(timeout);
             Some(format!("the command ran past its limit of {limit} and was killed; --timeout-seconds sets the limit"))

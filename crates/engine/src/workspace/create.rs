@@ -1,0 +1,306 @@
+//! `workspace create`: a directory, a disk with the seed on it, and a supervisor that brings the machine to life.
+//!
+//! As long as its maker lives and the machine does not run, the workspace is `creating`; a maker that gives up or dies
+//! leaves nothing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::directory::{Workspace, Workspaces};
+use super::error::WorkspaceError;
+use super::machines::{MachineSize, Machines};
+use crate::environment::InstalledEnvironment;
+use crate::progress::{Progress, Reporter, Unit};
+use crate::store::home::{WorkspaceDir, create_private_dir};
+use crate::store::lock::Lock;
+use crate::store::workspace_record::{Origin, StateRecord, WORKSPACE_RECORD_VERSION, WorkspacePhase, WorkspaceRecord};
+use crate::store::{atomic, hex, sparse};
+use crate::supervisor::driver::{now_seconds, write_state};
+use crate::supervisor::layers::{self, Layers};
+use crate::supervisor::plan::random_bytes;
+use crate::supervisor::protocol::Birth;
+use crate::supervisor::spawn::spawn;
+
+/// Shortest time to live.
+pub const TTL_SECONDS_MIN: u64 = 60;
+/// Longest time to live.
+pub const TTL_SECONDS_MAX: u64 = 7 * 86_400;
+/// Time to live when none is asked for.
+pub const TTL_SECONDS_DEFAULT: u64 = 3600;
+
+/// Most labels of a workspace.
+pub const LABELS_MAX: usize = 64;
+
+/// What a hypervisor takes besides its guest's memory, in emulation.
+const HYPERVISOR_MIB: u64 = 128;
+
+/// A workspace to be made.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    /// Name of an installed environment.
+    pub environment: String,
+    /// Size of its machine.
+    pub size: MachineSize,
+    /// How long it may be unused before it is stopped.
+    pub ttl: Duration,
+    /// What its user calls it.
+    pub name: Option<String>,
+    /// What its user notes on it.
+    pub labels: BTreeMap<String, String>,
+    /// Who makes it.
+    pub made_by: Origin,
+}
+
+impl Workspaces<'_> {
+    /// Makes a workspace and starts its machine. When this is dropped half-way, nothing of it is left.
+    ///
+    /// # Errors
+    /// See [`WorkspaceError`]; nothing of it is left then.
+    pub async fn create(&self, request: CreateRequest, report: Reporter<'_>) -> Result<Workspace, WorkspaceError> {
+        check(&request)?;
+        let machines = Machines::new(self.settings);
+        let environment = machines.environments().open(&request.environment)?;
+        admit(request.size.mem_mib)?;
+        let making = self.begin(&request, &environment)?;
+        report(Progress::Stage { name: "make disk", unit: Unit::None, total: None });
+        making.make_disk(&machines, request.size.disk_gib)?;
+        self.bring_to_life(&making.dir, &making.id, report).await?;
+        making.finish()
+    }
+
+    /// Starts the machine of a workspace that does not run.
+    ///
+    /// # Errors
+    /// See [`WorkspaceError`].
+    pub async fn start(&self, word: &str, report: Reporter<'_>) -> Result<Workspace, WorkspaceError> {
+        let workspace = self.find(word)?;
+        let id = workspace.record.id;
+        match workspace.state.phase {
+            WorkspacePhase::Running => return Err(WorkspaceError::Running { id }),
+            WorkspacePhase::Creating => return Err(WorkspaceError::Creating { id }),
+            WorkspacePhase::Stopped | WorkspacePhase::Failed => {}
+        }
+        admit(workspace.record.mem_mib)?;
+        self.bring_to_life(&workspace.dir, &id, report).await?;
+        self.find(&id)
+    }
+
+    async fn bring_to_life(&self, dir: &WorkspaceDir, id: &str, report: Reporter<'_>) -> Result<(), WorkspaceError> {
+        let file = |source| WorkspaceError::File { what: "start a supervisor in", path: dir.path().to_owned(), source };
+        let mut spawned = spawn(dir, id).await.map_err(file)?;
+        loop {
+            match spawned.next().await {
+                Some(Birth::Stage { name }) => {
+                    report(Progress::Stage { name: stage(&name), unit: Unit::None, total: None })
+                }
+                Some(Birth::Note { text }) => report(Progress::Note(text)),
+                Some(Birth::Running) => {
+                    report(Progress::Over);
+                    return Ok(());
+                }
+                Some(Birth::Failed { code, message, hint, console }) => {
+                    return Err(WorkspaceError::Birth { code, message, hint, console });
+                }
+                None => return Err(WorkspaceError::StillBorn { id: id.to_owned(), log: dir.supervisor_log() }),
+            }
+        }
+    }
+
+    fn begin(&self, request: &CreateRequest, environment: &InstalledEnvironment) -> Result<Making<'_>, WorkspaceError> {
+        let dir_error = |source| WorkspaceError::File { what: "write", path: self.home.workspaces_dir(), source };
+        let id = hex::encode(&random_bytes(6).map_err(dir_error)?);
+        let dir = self.home.workspace(&id);
+        create_private_dir(dir.path()).map_err(dir_error)?;
+        let lock = Lock::try_take(&dir.maker_lock())?;
+        let making = Making { workspaces: self, dir, id, lock: Some(lock) };
+        let now = now_seconds();
+        let state = StateRecord {
+            version: WORKSPACE_RECORD_VERSION,
+            phase: WorkspacePhase::Creating,
+            since_seconds: now,
+            reason: None,
+            layers: vec![layers::BASE.to_owned(), layers::name(1)],
+            next_layer: 2,
+            used_at_seconds: now,
+            reset_count: 0,
+            reset_at_seconds: None,
+            changes_seen: None,
+            accelerator: None,
+            supervisor_pid: None,
+            machine_pid: None,
+        };
+        write_state(&making.dir, &state).map_err(dir_error)?;
+        let record = WorkspaceRecord {
+            version: WORKSPACE_RECORD_VERSION,
+            id: making.id.clone(),
+            name: request.name.clone(),
+            labels: request.labels.clone(),
+            environment: request.environment.clone(),
+            environment_digest: environment.digest.clone(),
+            vcpu_count: request.size.vcpu_count,
+            mem_mib: request.size.mem_mib,
+            disk_gib: request.size.disk_gib,
+            ttl_seconds: request.ttl.as_secs(),
+            created_at_seconds: now,
+            made_by: request.made_by.clone(),
+            seed: None,
+        };
+        // Two makers of one name: the lock lets the second see the first.
+        let _names = Lock::wait(&self.names_lock())?;
+        self.check_name_free(request.name.as_deref(), &making.id)?;
+        write_record(&making.dir, &record)?;
+        Ok(making)
+    }
+
+    pub(super) fn names_lock(&self) -> std::path::PathBuf {
+        self.home.workspaces_dir().join("names.lock")
+    }
+
+    pub(super) fn check_name_free(&self, name: Option<&str>, own_id: &str) -> Result<(), WorkspaceError> {
+        let Some(name) = name else { return Ok(()) };
+        let holder = self.list()?.into_iter().find(|other| {
+            other.record.id != own_id && (other.record.name.as_deref() == Some(name) || other.record.id == name)
+        });
+        match holder {
+            None => Ok(()),
+            Some(other) => Err(WorkspaceError::NameTaken { name: name.to_owned(), id: other.record.id }),
+        }
+    }
+}
+
+/// A workspace that is being made. Dropping it removes it.
+struct Making<'a> {
+    workspaces: &'a Workspaces<'a>,
+    dir: WorkspaceDir,
+    id: String,
+    lock: Option<Lock>,
+}
+
+impl Making<'_> {
+    fn make_disk(&self, machines: &Machines<'_>, disk_gib: u32) -> Result<(), WorkspaceError> {
+        let blank = machines.environments().blank_disk(disk_gib)?;
+        let base = self.dir.layer(layers::BASE);
+        let file = |source| WorkspaceError::File { what: "make", path: base.clone(), source };
+        share(&blank, &base, self.dir.path()).map_err(file)?;
+        let names = vec![layers::BASE.to_owned(), layers::name(1)];
+        Layers::new(&self.dir, names).create_top().map_err(file)
+    }
+
+    fn finish(mut self) -> Result<Workspace, WorkspaceError> {
+        self.lock = None;
+        self.workspaces.find(&self.id)
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        if self.lock.is_some() {
+            // What cannot be removed now is removed by the next command that looks.
+            drop(self.workspaces.remove_files(&self.dir));
+        }
+    }
+}
+
+/// Gives `target` the content of `source`, which never changes: the same file where that can be, otherwise a copy.
+fn share(source: &Path, target: &Path, dir: &Path) -> io::Result<()> {
+    if std::fs::hard_link(source, target).is_ok() {
+        return Ok(());
+    }
+    let copy = sparse::unnamed_copy(&File::open(source)?, dir)?;
+    sparse::give_name(&copy, target)
+}
+
+/// Writes the record.
+pub(super) fn write_record(dir: &WorkspaceDir, record: &WorkspaceRecord) -> Result<(), WorkspaceError> {
+    let json = serde_json::to_vec_pretty(record).map_err(io::Error::from);
+    json.and_then(|json| atomic::write(&dir.record(), &json)).map_err(|source| WorkspaceError::File {
+        what: "write",
+        path: dir.record(),
+        source,
+    })
+}
+
+fn check(request: &CreateRequest) -> Result<(), WorkspaceError> {
+    check_ttl(request.ttl)?;
+    check_size(request.size)?;
+    check_labels(&request.labels)?;
+    request.name.as_deref().map_or(Ok(()), check_name)
+}
+
+fn check_size(size: MachineSize) -> Result<(), WorkspaceError> {
+    let host = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+    let within = |what, value: u32, (low, high): (u32, u32)| {
+        if (low..=high).contains(&value) {
+            return Ok(());
+        }
+        Err(WorkspaceError::BadValue { what, value: value.to_string(), expected: format!("{low} to {high}") })
+    };
+    within("the number of virtual processors", size.vcpu_count, (1, host))?;
+    within("the memory in MiB", size.mem_mib, (256, 32_768))?;
+    within("the disk in GiB", size.disk_gib, (1, 256))
+}
+
+pub(super) fn check_ttl(ttl: Duration) -> Result<(), WorkspaceError> {
+    if (TTL_SECONDS_MIN..=TTL_SECONDS_MAX).contains(&ttl.as_secs()) {
+        return Ok(());
+    }
+    Err(WorkspaceError::BadValue {
+        what: "the time to live",
+        value: format!("{} s", ttl.as_secs()),
+        expected: format!("{TTL_SECONDS_MIN} s to {TTL_SECONDS_MAX} s (7 days)"),
+    })
+}
+
+/// `^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`
+pub(super) fn check_name(name: &str) -> Result<(), WorkspaceError> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if begins && name.len() <= 64 && name.bytes().all(good) {
+        return Ok(());
+    }
+    Err(WorkspaceError::BadValue {
+        what: "the name",
+        value: name.chars().take(80).collect(),
+        expected: "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit".to_owned(),
+    })
+}
+
+pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), WorkspaceError> {
+    let bad = |value: String, expected: &str| {
+        Err(WorkspaceError::BadValue { what: "a label", value, expected: expected.to_owned() })
+    };
+    if labels.len() > LABELS_MAX {
+        return bad(format!("{} labels", labels.len()), "64 at most");
+    }
+    for (name, value) in labels {
+        check_name(name)
+            .or_else(|_| bad(name.chars().take(80).collect(), "a name of the same form as a workspace's"))?;
+        if value.chars().count() > 256 || value.chars().any(char::is_control) {
+            return bad(format!("{name}=…"), "a value of 256 characters at most, without control characters");
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a machine that the host's memory would not hold.
+fn admit(mem_mib: u32) -> Result<(), WorkspaceError> {
+    let needed_mib = u64::from(mem_mib) + HYPERVISOR_MIB;
+    // A host that does not tell is not second-guessed.
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return Ok(()) };
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    match kib.map(|kib| kib / 1024) {
+        Some(available_mib) if available_mib < needed_mib => {
+            Err(WorkspaceError::NoMemory { available_mib, needed_mib })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The stages that a supervisor tells of, as the names that progress has.
+fn stage(name: &str) -> &'static str {
+    ["start machine", "make machine template"].into_iter().find(|known| *known == name).unwrap_or("start machine")
+}

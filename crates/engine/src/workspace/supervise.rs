@@ -1,0 +1,68 @@
+//! What the supervisor of a workspace needs of this room: its machine, from its record.
+
+use super::directory::{Workspaces, is_id};
+use super::error::WorkspaceError;
+use super::machines::{MachineError, MachineRequest, MachineSize, Machines};
+use crate::environment::InstalledEnvironment;
+use crate::machine::Accelerator;
+use crate::progress::{Progress, Reporter, Unit};
+use crate::store::workspace_record::WorkspaceRecord;
+use crate::supervisor::boot::Ready;
+use crate::supervisor::driver::{MachineSource, OpenLayers, SuperviseError, read_json, supervise as run_supervisor};
+
+/// Is the supervisor of the workspace `id` until its machine is gone for good. `running` is told when it takes commands, and
+/// answers whether whoever waits for it is still there.
+///
+/// # Errors
+/// It did not come to life.
+pub async fn supervise(
+    workspaces: &Workspaces<'_>,
+    id: &str,
+    report: Reporter<'_>,
+    running: impl FnOnce() -> bool,
+) -> Result<(), WorkspaceError> {
+    if !is_id(id) {
+        return Err(WorkspaceError::NotFound { word: id.to_owned(), known: Vec::new() });
+    }
+    let dir = workspaces.home().workspace(id);
+    let file = |source| WorkspaceError::File { what: "read", path: dir.record(), source };
+    let record: WorkspaceRecord = read_json(&dir.record()).map_err(file)?;
+    let machines = Machines::new(workspaces.settings);
+    let environment = machines.environments().open(&record.environment)?;
+    if environment.digest != record.environment_digest {
+        return Err(WorkspaceError::EnvironmentChanged { id: record.id, environment: record.environment });
+    }
+    let source = Source { machines, environment, record, report };
+    run_supervisor(dir.clone(), &source, running).await.map_err(|error| match error {
+        SuperviseError::Lock(lock) => lock.into(),
+        SuperviseError::Machine(machine) => machine.into(),
+        SuperviseError::File { what, source } => WorkspaceError::File { what, path: dir.path().to_owned(), source },
+        SuperviseError::MakerGone => WorkspaceError::MakerGone { id: id.to_owned() },
+    })
+}
+
+/// Starts the machines of one workspace.
+struct Source<'a> {
+    machines: Machines<'a>,
+    environment: InstalledEnvironment,
+    record: WorkspaceRecord,
+    report: Reporter<'a>,
+}
+
+impl MachineSource for Source<'_> {
+    type Error = MachineError;
+
+    async fn start(&self, open_layers: OpenLayers<'_>) -> Result<(Ready, Accelerator), MachineError> {
+        let accelerator = self.machines.accelerator(&self.environment.kernel, self.report).await?;
+        (self.report)(Progress::Stage { name: "start machine", unit: Unit::None, total: None });
+        let size = MachineSize {
+            vcpu_count: self.record.vcpu_count,
+            mem_mib: self.record.mem_mib,
+            disk_gib: self.record.disk_gib,
+        };
+        let request = MachineRequest { environment: &self.environment, size, accelerator };
+        let hostname = format!("pyro-{}", self.record.id);
+        let ready = self.machines.start_workspace(request, open_layers, &hostname, self.report).await?;
+        Ok((ready, accelerator))
+    }
+}

@@ -1,0 +1,78 @@
+//! `workspace create`: a machine that stays, with a project in it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use pyro_engine::workspace::Workspaces;
+use pyro_engine::workspace::create::{CreateRequest, TTL_SECONDS_DEFAULT};
+use pyro_engine::workspace::machines::MachineSize;
+
+use super::super::Face;
+use super::{command_line, label, labels};
+use crate::failure::Failure;
+use crate::report::workspace::WorkspaceReport;
+use crate::{interrupt, report};
+
+const EXAMPLES: &str = "\
+  pyro workspace create debian:12 --name fix
+  pyro workspace exec fix -- git --version
+  pyro workspace delete fix";
+
+/// Arguments of `workspace create`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CreateArgs {
+    /// What is in it; 'pyro env list' shows what there is
+    #[arg(value_name = "ENVIRONMENT")]
+    environment: String,
+    /// What to call it, instead of its id
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// A note on it; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Virtual processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
+    vcpu_count: u32,
+    /// Memory of the machine in MiB, 256 to 32768
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..=32768))]
+    mem_mib: u32,
+    /// Size of its disk in GiB, 1 to 256; it takes only what is written
+    #[arg(long, value_name = "GIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    disk_gib: u32,
+    /// Stop it when nobody used it for so long, 60 to 604800; its disk is kept
+    #[arg(long, value_name = "SECONDS", default_value_t = TTL_SECONDS_DEFAULT)]
+    ttl_seconds: u64,
+    /// Print its id and nothing else
+    #[arg(long, conflicts_with = "json")]
+    id_only: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl CreateArgs {
+    pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
+        let settings = face.settings()?;
+        let request = CreateRequest {
+            environment: self.environment,
+            size: MachineSize { vcpu_count: self.vcpu_count, mem_mib: self.mem_mib, disk_gib: self.disk_gib },
+            ttl: Duration::from_secs(self.ttl_seconds),
+            name: self.name,
+            labels: labels(self.label),
+            made_by: command_line(),
+        };
+        let painter = face.painter();
+        let report = |progress| painter.report(progress);
+        let workspaces = Workspaces::new(&settings);
+        let workspace = interrupt::block_on(async { Ok(workspaces.create(request, &report).await?) })?;
+        painter.clear();
+        if self.id_only {
+            report::print_bytes(format!("{}\n", workspace.record.id).as_bytes())?;
+        } else {
+            report::print(&WorkspaceReport::from(workspace), self.json, face.color())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

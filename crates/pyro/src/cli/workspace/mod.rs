@@ -1,0 +1,99 @@
+//! `workspace`: a machine that stays, with a project in it. A verb is one file, or a folder of its own.
+
+mod create;
+mod exec;
+mod lifecycle;
+mod list;
+mod logs;
+mod update;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use pyro_engine::store::workspace_record::Origin;
+
+use super::Face;
+use crate::failure::Failure;
+
+/// The verbs of `workspace`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkspaceVerb {
+    /// Make a workspace and start its machine
+    Create(create::CreateArgs),
+    /// List the workspaces, the one used last first
+    List(list::ListArgs),
+    /// Change name, labels or time to live
+    Update(update::UpdateArgs),
+    /// Show what is going on in a workspace
+    Status(lifecycle::StatusArgs),
+    /// Run a command in a workspace
+    Exec(exec::ExecArgs),
+    /// Show what was run in a workspace, and what it printed
+    Logs(logs::LogsArgs),
+    /// Put a workspace back to what it was in the beginning
+    Reset(lifecycle::ResetArgs),
+    /// Stop a workspace's machine and keep its disk
+    Stop(lifecycle::StopArgs),
+    /// Start the machine of a stopped workspace
+    Start(lifecycle::StartArgs),
+    /// Remove a workspace with everything in it
+    Delete(lifecycle::DeleteArgs),
+}
+
+impl WorkspaceVerb {
+    /// Whether the result is wanted as JSON.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Create(args) => args.json,
+            Self::List(args) => args.json,
+            Self::Update(args) => args.json,
+            Self::Status(args) => args.json,
+            Self::Exec(args) => args.json,
+            Self::Logs(args) => args.json,
+            Self::Reset(args) => args.json,
+            Self::Stop(args) => args.json,
+            Self::Start(args) => args.json,
+            Self::Delete(args) => args.json,
+        }
+    }
+
+    /// Whether the exit code is the guest's own, so that pyro's failures need one apart.
+    pub(crate) fn passes_exit_code(&self) -> bool {
+        matches!(self, Self::Exec(_))
+    }
+
+    pub(crate) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Create(args) => args.handle(face),
+            Self::List(args) => args.handle(face),
+            Self::Update(args) => args.handle(face),
+            Self::Status(args) => args.handle(face),
+            Self::Exec(args) => args.handle(face),
+            Self::Logs(args) => args.handle(face),
+            Self::Reset(args) => args.handle(face),
+            Self::Stop(args) => args.handle(face),
+            Self::Start(args) => args.handle(face),
+            Self::Delete(args) => args.handle(face),
+        }
+    }
+}
+
+/// Who asks: a person at the command line.
+fn command_line() -> Origin {
+    Origin::default()
+}
+
+/// Reads `K=V` of `--label`.
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("it has no '='; write NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("it has no name before the '='");
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The last of those with one name wins, as everywhere on a command line.
+fn labels(pairs: Vec<(String, String)>) -> BTreeMap<String, String> {
+    pairs.into_iter().collect()
+}
