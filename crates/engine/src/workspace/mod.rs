@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod logs;
 pub mod machines;
 pub mod run;
+pub mod seed;
 pub mod supervise;
 pub mod tool;
 
