@@ -15,6 +15,7 @@ pub mod files;
 pub mod frame;
 pub mod lifecycle;
 pub mod message;
+pub mod search;
 pub mod tool;
 pub mod version;
 

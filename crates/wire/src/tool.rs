@@ -7,7 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::List;
+use crate::files::{Edit, List, Read, Write};
+use crate::search::Search;
 
 /// Most bytes the JSON of a tool may have: it is one argument of a process, and the kernel takes 128 KiB at most.
 pub const TOOL_BYTES_MAX: usize = 100 * 1024;
@@ -24,6 +25,14 @@ pub const FAULT_BYTES_MAX: usize = 64 * 1024;
 pub enum Tool {
     /// What a directory holds.
     List(List),
+    /// A range of a file.
+    Read(Read),
+    /// A file's content, new.
+    Write(Write),
+    /// A text of a file, replaced.
+    Edit(Edit),
+    /// Lines, or files, that match.
+    Search(Search),
 }
 
 impl Tool {
@@ -32,6 +41,10 @@ impl Tool {
     pub fn name(&self) -> &'static str {
         match self {
             Self::List(_) => "list",
+            Self::Read(_) => "read",
+            Self::Write(_) => "write",
+            Self::Edit(_) => "edit",
+            Self::Search(_) => "search",
         }
     }
 }
@@ -39,7 +52,8 @@ impl Tool {
 #[cfg(test)]
 mod tests {
     use super::Tool;
-    use crate::files::List;
+    use crate::files::{Edit, List, Read, ReadRange, Write};
+    use crate::search::{Case, Pattern, Query, Search};
 
     #[track_caller]
     fn check(tool: &Tool, json: &str) {
@@ -51,5 +65,20 @@ mod tests {
     fn the_json_of_each_tool_is_fixed() {
         let list = List { path: "/workspace".into(), recursive: true, entries_max: 10 };
         check(&Tool::List(list), r#"{"list":{"path":"/workspace","recursive":true,"entries_max":10}}"#);
+        let read = Read { path: "/a".into(), range: ReadRange::Lines { first: 1, count: None }, bytes_max: 9 };
+        check(&Tool::Read(read), r#"{"read":{"path":"/a","range":{"lines":{"first":1}},"bytes_max":9}}"#);
+        let read = Read { path: "/a".into(), range: ReadRange::Bytes { offset: 7 }, bytes_max: 9 };
+        check(&Tool::Read(read), r#"{"read":{"path":"/a","range":{"bytes":{"offset":7}},"bytes_max":9}}"#);
+        let write = Write { path: "/a".into(), size_bytes: 3 };
+        check(&Tool::Write(write), r#"{"write":{"path":"/a","size_bytes":3}}"#);
+        let edit = Edit { path: "/a".into(), old_bytes: 1, new_bytes: 0, replace_all: false };
+        check(&Tool::Edit(edit), r#"{"edit":{"path":"/a","old_bytes":1,"new_bytes":0,"replace_all":false}}"#);
+        let pattern = Pattern { text: "x+".to_owned(), fixed: false, case: Case::Sensitive };
+        let query = Query::Lines { pattern, context_lines: 2 };
+        let search = Search { path: "/a".into(), query, globs: vec![], ignored_too: false, results_max: 5 };
+        check(
+            &Tool::Search(search),
+            r#"{"search":{"path":"/a","query":{"lines":{"pattern":{"text":"x+","fixed":false,"case":"sensitive"},"context_lines":2}},"ignored_too":false,"results_max":5}}"#,
+        );
     }
 }

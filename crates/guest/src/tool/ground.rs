@@ -4,7 +4,7 @@
 //! where they lead for the guest's programs, also when the root is a directory in a test.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -79,6 +79,15 @@ impl Ground {
         let flags = flags | opens | OFlags::CLOEXEC;
         openat2(&root, OsStr::from_bytes(bytes), flags, mode, ResolveFlags::IN_ROOT)
             .map_err(|error| io_fault("open", bytes, &error.into()))
+    }
+
+    /// Where `opened` is for this process.
+    ///
+    /// # Errors
+    /// There is no `/proc` to say it.
+    pub(crate) fn place_of(opened: &OwnedFd) -> Result<PathBuf, Fault> {
+        let link = format!("/proc/self/fd/{}", opened.as_raw_fd());
+        std::fs::read_link(&link).map_err(|error| io_fault("follow", link.as_bytes(), &error))
     }
 }
 

@@ -7,6 +7,8 @@
 mod answer;
 mod files;
 mod ground;
+mod input;
+mod search;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -48,6 +50,10 @@ pub(crate) fn tell_panic(info: &PanicHookInfo<'_>) {
 fn dispatch(tool: Tool, ground: &Ground, answer: &mut Answer<impl Write>) -> Result<(), Fault> {
     match tool {
         Tool::List(list) => files::list(&list, ground, answer),
+        Tool::Read(read) => files::read(&read, ground, answer),
+        Tool::Write(write) => files::write(&write, ground, std::io::stdin().lock(), answer),
+        Tool::Edit(edit) => files::edit(&edit, ground, std::io::stdin().lock(), answer),
+        Tool::Search(search) => search::search(&search, ground, answer),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files: listed.
+//! Listing a directory, sorted and bounded.
 
 use std::collections::BinaryHeap;
 use std::ffi::CString;
@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use pyro_wire::Fault;
 use pyro_wire::exec::Word;
 use pyro_wire::files::{Entry, EntryKind, LIST_ENTRIES_MAX, List, ListLine};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{Answer, Ground, io_fault};
+use super::{kind, modified_ns, size};
+use crate::tool::{Answer, Ground, io_fault};
 
 /// Directories inside each other that a listing enters; each holds a descriptor.
 const LIST_DEPTH_MAX: usize = 256;
@@ -92,7 +93,7 @@ impl<W: Write> Lister<'_, W> {
         let entry = Entry {
             path: Word::from(path.to_vec()),
             kind: kind(stat),
-            size_bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            size_bytes: size(stat),
             mode: stat.st_mode & 0o7777,
             modified_unix_ns: modified_ns(stat),
             target,
@@ -122,21 +123,4 @@ fn sorted_names(dir: &OwnedFd, limit: usize) -> Result<(Vec<CString>, bool), Err
 
 fn link_target(dir: BorrowedFd<'_>, name: &CString) -> Option<Word> {
     rustix::fs::readlinkat(dir, name, Vec::new()).ok().map(|target| Word::from(target.into_bytes()))
-}
-
-fn kind(stat: &Stat) -> EntryKind {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => EntryKind::Directory,
-        FileType::Symlink => EntryKind::Symlink,
-        FileType::Fifo => EntryKind::Fifo,
-        FileType::Socket => EntryKind::Socket,
-        FileType::CharacterDevice => EntryKind::CharacterDevice,
-        FileType::BlockDevice => EntryKind::BlockDevice,
-        FileType::RegularFile | FileType::Unknown => EntryKind::File,
-    }
-}
-
-fn modified_ns(stat: &Stat) -> i64 {
-    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
