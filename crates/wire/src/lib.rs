@@ -8,6 +8,7 @@
 //! A session starts with [`message::HostMessage::Hello`], which settles the protocol version ([`version`]), and ends with
 //! [`message::HostMessage::Detach`] or with the machine. There is no I/O here, no thread, no clock and no `unsafe`.
 
+pub mod changes;
 pub mod credit;
 pub mod exec;
 pub mod fault;

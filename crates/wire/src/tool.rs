@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::changes::Changes;
 use crate::files::{Edit, List, Read, Write};
 use crate::search::Search;
 
@@ -33,6 +34,8 @@ pub enum Tool {
     Edit(Edit),
     /// Lines, or files, that match.
     Search(Search),
+    /// What the workspace changed since its baseline.
+    Changes(Changes),
 }
 
 impl Tool {
@@ -45,6 +48,7 @@ impl Tool {
             Self::Write(_) => "write",
             Self::Edit(_) => "edit",
             Self::Search(_) => "search",
+            Self::Changes(_) => "changes",
         }
     }
 }

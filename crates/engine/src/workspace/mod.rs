@@ -4,9 +4,11 @@
 //! changes and ends it, [`client`] talks to the process that owns its machine, which [`supervise`] is. The operations on a
 //! workspace's files are written against [`tool`].
 
+mod answer;
 pub mod client;
 pub mod command;
 pub mod create;
+pub mod diff;
 pub mod directory;
 pub mod doctor;
 pub mod env;

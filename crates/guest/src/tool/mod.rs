@@ -5,6 +5,7 @@
 //! written to standard error; its arguments come from the host, but the files it works on are the guest's.
 
 mod answer;
+mod changes;
 mod files;
 mod ground;
 mod input;
@@ -54,6 +55,7 @@ fn dispatch(tool: Tool, ground: &Ground, answer: &mut Answer<impl Write>) -> Res
         Tool::Write(write) => files::write(&write, ground, std::io::stdin().lock(), answer),
         Tool::Edit(edit) => files::edit(&edit, ground, std::io::stdin().lock(), answer),
         Tool::Search(search) => search::search(&search, ground, answer),
+        Tool::Changes(request) => changes::changes(&request, ground, answer),
     }
 }
 

@@ -79,9 +79,8 @@ fn lines(file: &mut File, first: u64, count: Option<u64>, bytes_max: usize) -> i
 /// Up to `bytes_max` bytes from `offset` on, and whether they reach the end of the file.
 fn fill(file: &mut File, offset: u64, bytes_max: usize) -> io::Result<(Vec<u8>, bool)> {
     let mut content = Vec::new();
-    let read = file
-        .seek(SeekFrom::Start(offset))
-        .and_then(|_| (&*file).take(bytes_max as u64 + 1).read_to_end(&mut content));
+    let read =
+        file.seek(SeekFrom::Start(offset)).and_then(|_| (&*file).take(bytes_max as u64 + 1).read_to_end(&mut content));
     match read {
         // No file of this file system can be so long.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok((Vec::new(), true)),
