@@ -18,7 +18,7 @@ use crate::machine::jail::Reopened;
 use crate::machine::spec::{Accelerator, Disk, DiskFormat, Flush, GUEST_PORT_NAME, MachineSpec, Memory, Start};
 
 /// Raised with every change of the devices below: templates of another revision are not restored.
-pub(super) const REVISION: u32 = 1;
+pub(super) const REVISION: u32 = 2;
 
 /// The machine without anything a guest of ours does not need: what is not there has no holes and costs no time.
 pub(super) const MACHINE: &str =
@@ -274,7 +274,9 @@ impl Builder {
             node = Some(name);
         }
         if let Some(node) = node {
-            self.arg("-device", format!("virtio-blk-pci,drive={node},serial={},num-queues=1", disk.serial));
+            // Left to itself, QEMU pauses a machine whose host's disk is full, and nobody would let it go on.
+            let on_error = "rerror=report,werror=report";
+            self.arg("-device", format!("virtio-blk-pci,drive={node},serial={},num-queues=1,{on_error}", disk.serial));
         }
         Ok(())
     }
