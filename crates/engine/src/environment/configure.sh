@@ -138,28 +138,45 @@ replace_ca_certificates() {
 # Compiles Python's modules beside the rest of the work, without those that hardly anything imports: they are compiled when
 # something does. The scripts of the Python packages, which would compile all of them, find a compiler that does nothing.
 compile_python() {
-	python=$(command -v python3.11) || return 0
-	cp /usr/lib/python3.11/py_compile.py $build/py_compile.py
-	cat >$build/compile.py <<-'END'
+	default=$(readlink /usr/bin/python3 || true)
+	for library in /usr/lib/python3.*; do
+		name=${library##*/}
+		if [ -x "/usr/bin/$name" ] && [ -e "$library/py_compile.py" ]; then
+			shared=
+			[ "${default##*/}" != "$name" ] || shared='/usr/lib/python3 /usr/share/python3'
+			compile_python_library "$name" "$library" $shared
+		fi
+	done
+}
+
+# compile_python_library <name such as python3.11> <its library> <directories that only one Python compiles>
+compile_python_library() {
+	name=$1
+	library=$2
+	shift
+	mkdir $build/"$name"
+	cp "$library/py_compile.py" $build/"$name"/
+	cat >$build/"$name"/compile.py <<-'END'
 		import sys, py_compile
 		for name in sys.stdin:
 		    py_compile.compile(name.rstrip("\n"), quiet=2)
 	END
-	find /usr/lib/python3 /usr/lib/python3.11 /usr/share/python3 -name '*.py' \
+	find "$@" -name '*.py' \
 		! -path '*/test/*' ! -path '*/lib2to3/*' ! -path '*/idlelib/*' ! -path '*/pydoc_data/*' ! -path '*/distutils/*' \
 		! -path '*/curses/*' ! -path '*/dbm/*' ! -path '*/wsgiref/*' ! -path '*/xmlrpc/*' ! -path '*/encodings/[b-hj-km-tv-z]*' \
-		! -path '*/encodings/iso*' ! -path '*/encodings/mac*' | "$python" -E -S $build/compile.py &
-	compiling=$!
-	mv /usr/lib/python3.11/py_compile.py $build/scripts/
-	echo 'pass' >/usr/lib/python3.11/py_compile.py
+		! -path '*/encodings/iso*' ! -path '*/encodings/mac*' | "/usr/bin/$name" -E -S $build/"$name"/compile.py &
+	compiling="$compiling $!"
+	mv "$library/py_compile.py" $build/scripts/"$name.py_compile"
+	echo 'pass' >"$library/py_compile.py"
 }
 
 # Puts back what stood in for the packages' own.
 restore_scripts() {
 	PATH=$plain_path
 	for script in $build/scripts/*; do
-		case $script in
-		*/py_compile.py) mv "$script" /usr/lib/python3.11/py_compile.py ;;
+		name=${script##*/}
+		case $name in
+		*.py_compile) mv "$script" "/usr/lib/${name%.py_compile}/py_compile.py" ;;
 		*) [ ! -e "$script" ] || mv "$script" $info/ ;;
 		esac
 	done
@@ -182,7 +199,9 @@ if [ "$code" -ne 0 ]; then
 	echo 'a shortcut does not fit these packages: configuring again without any'
 	configure_packages
 fi
-[ -z "$compiling" ] || wait "$compiling"
+for process in $compiling; do
+	wait "$process"
+done
 
 unfinished=$(dpkg-query -W -f='${db:Status-Status} ${binary:Package}\n' | grep -v '^installed ' || true)
 if [ -n "$unfinished" ]; then
