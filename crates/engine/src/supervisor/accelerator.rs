@@ -32,8 +32,12 @@ const PROBE_LIMIT: Duration = Duration::from_secs(8);
 /// A console that showed nothing new for so long does not move. Only counts after [`PROBE_LIMIT`].
 const CONSOLE_REST: Duration = Duration::from_secs(3);
 
+/// To that comes this many times what the hypervisor took to come up: a tenth of a second on most hosts, seconds on one
+/// that is itself emulated, where the guest's kernel takes its time between two lines as well.
+const CONSOLE_REST_LAUNCHES: u32 = 8;
+
 /// However much its console moves, a guest is given up by then. A host that is itself emulated needs most of it.
-const PROBE_LIMIT_MOVING: Duration = Duration::from_secs(90);
+const PROBE_LIMIT_MOVING: Duration = Duration::from_secs(120);
 
 /// A machine whose stream ended is gone within this time.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
@@ -169,7 +173,8 @@ async fn probe(driver: &dyn Driver, guest: ProbeGuest<'_>) -> Result<Verdict, La
         // Emulation would fail the same way: this says nothing about KVM, and is not to be remembered.
         Err(error) => return Err(error),
     };
-    let heard = hear_agent(&mut *machine, began).await;
+    let rest_limit = CONSOLE_REST + began.elapsed() * CONSOLE_REST_LAUNCHES;
+    let heard = hear_agent(&mut *machine, began, rest_limit).await;
     machine.stop(Duration::ZERO).await;
     Ok(match heard {
         Ok(()) => Verdict { kvm: true, reason: "a guest booted under it".to_owned() },
@@ -178,7 +183,7 @@ async fn probe(driver: &dyn Driver, guest: ProbeGuest<'_>) -> Result<Verdict, La
 }
 
 /// Waits for the agent's first word, for as long as there is hope.
-async fn hear_agent(machine: &mut dyn Machine, began: Instant) -> Result<(), String> {
+async fn hear_agent(machine: &mut dyn Machine, began: Instant, rest_limit: Duration) -> Result<(), String> {
     let Some(channel) = machine.take_guest_channel() else { return Err("has no agent".to_owned()) };
     let opening = GuestLink::open(channel, "probe");
     tokio::pin!(opening);
@@ -201,7 +206,7 @@ async fn hear_agent(machine: &mut dyn Machine, began: Instant) -> Result<(), Str
             console = seen;
             moved = Instant::now();
         }
-        let (waited, rests) = (began.elapsed(), moved.elapsed() >= CONSOLE_REST);
+        let (waited, rests) = (began.elapsed(), moved.elapsed() >= rest_limit);
         if waited >= PROBE_LIMIT_MOVING || (waited >= PROBE_LIMIT && rests) {
             return Err(format!("did not start under it within {} s", waited.as_secs()));
         }
