@@ -37,6 +37,11 @@ pub(super) fn lock_of(home: &Home, name: &str) -> PathBuf {
     home.locks_dir().join(format!("environment-{}.lock", encoded(name)))
 }
 
+/// Whether a file of the locks' directory is such a lock.
+pub(super) fn is_lock(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("environment-"))
+}
+
 /// The names of all installed environments, sorted.
 pub(super) fn names(home: &Home) -> Result<Vec<String>, EnvironmentError> {
     let dir = home.environments_dir();

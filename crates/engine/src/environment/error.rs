@@ -57,6 +57,12 @@ pub enum EnvironmentError {
         /// The version of its manifest.
         version: u32,
     },
+    /// A machine of it runs, or is about to.
+    #[error("the environment {name} is in use")]
+    InUse {
+        /// Its name.
+        name: String,
+    },
     /// The kernel it was made with is gone, and no other is configured. `env pull` fetches it again.
     #[error("the kernel of the environment {name} is not installed")]
     KernelMissing {

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use crate::progress::Reporter;
 use crate::settings::Settings;
 use crate::store::environment_record::EnvironmentRecord;
+use crate::store::hold::Hold;
 use crate::store::home::Home;
 use crate::store::staging::Staging;
 use cache::Stored;
@@ -174,6 +175,7 @@ impl Environments {
     /// [`EnvironmentError::Unknown`], [`EnvironmentError::NotInstalled`], [`EnvironmentError::Damaged`],
     /// [`EnvironmentError::KernelMissing`] and others.
     pub fn open(&self, name: &str) -> Result<InstalledEnvironment, EnvironmentError> {
+        let held = self.hold(name)?;
         let stored = self.stored(name)?;
         stored.check()?;
         let kernel = match (&self.settings.kernel, &stored.record.kernel) {
@@ -187,7 +189,8 @@ impl Environments {
                 kernel::open(&dir, self.settings.agent)?
             }
         };
-        Ok(InstalledEnvironment { name: name.to_owned(), rootfs: stored.rootfs(), digest: stored.digest, kernel })
+        let (name, rootfs) = (name.to_owned(), stored.rootfs());
+        Ok(InstalledEnvironment { name, rootfs, digest: stored.digest, kernel, _held: Arc::new(held) })
     }
 
     /// Reads the whole image and compares it with the manifest.
@@ -261,6 +264,23 @@ impl Environments {
         cache::read(&self.home, name)?.ok_or_else(|| self.missing(name))
     }
 
+    fn hold(&self, name: &str) -> Result<Hold, EnvironmentError> {
+        let dir = cache::dir_of(&self.home, name);
+        Hold::share(&dir).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => self.missing(name),
+            _ => io_error("use", &dir)(source),
+        })
+    }
+
+    /// Makes sure that nobody uses the environment in `dir`, if it is there, and that nobody begins to.
+    fn hold_alone(&self, name: &str, dir: &std::path::Path) -> Result<Option<Hold>, EnvironmentError> {
+        match Hold::alone(dir) {
+            Ok(None) => Err(EnvironmentError::InUse { name: name.to_owned() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            held => held.map_err(io_error("lock", dir)),
+        }
+    }
+
     fn missing(&self, name: &str) -> EnvironmentError {
         match self.catalog.find(name) {
             Some(_) => EnvironmentError::NotInstalled { name: name.to_owned() },
@@ -279,7 +299,7 @@ impl Environments {
     }
 }
 
-/// An environment that is installed and sealed.
+/// An environment that is installed and sealed. It is neither removed nor replaced while this lives.
 #[derive(Debug, Clone)]
 pub struct InstalledEnvironment {
     /// Its name, such as `debian:12`.
@@ -290,9 +310,10 @@ pub struct InstalledEnvironment {
     pub rootfs: PathBuf,
     /// The kernel its machines boot.
     pub kernel: GuestKernel,
+    _held: Arc<Hold>,
 }
 
-/// A guest kernel, ready to boot.
+/// A guest kernel, ready to boot. It is not pruned while this lives.
 #[derive(Debug, Clone)]
 pub struct GuestKernel {
     /// Names the kernel, its initramfs and so the agent in template keys; lower-case hex.
@@ -305,6 +326,7 @@ pub struct GuestKernel {
     pub initramfs: PathBuf,
     /// Read-only ext4 image with `<release>/…` at its top; `None` when the kernel has no modules.
     pub modules_image: Option<PathBuf>,
+    _held: Arc<Hold>,
 }
 
 /// Runs the last step of making an environment inside a machine.

@@ -1,12 +1,17 @@
 //! Removing: one environment, or what no environment needs.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::io_error;
-use super::{EnvironmentError, Environments, cache, kernel};
+use super::{EnvironmentError, Environments, cache, fetch, kernel};
+use crate::store::hold::Hold;
 use crate::store::lock::Lock;
 use crate::store::staging;
+
+/// A download that was broken off so long ago is not gone on with any more.
+pub(super) const STALE_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Something that [`Environments::prune`] removed, or would remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +33,7 @@ pub enum PrunedKind {
     Kernel,
     /// An initramfs around another agent than this program's.
     Initramfs,
-    /// A package file that no installed environment was made of.
+    /// A package file that no installed environment was made of, or the part of one.
     Download,
     /// A machine template of an environment or a kernel that is gone.
     Template,
@@ -39,7 +44,8 @@ pub enum PrunedKind {
 pub struct PruneOptions {
     /// Only say what would be removed.
     pub dry_run: bool,
-    /// Downloads that no installed environment was made of, too.
+    /// Downloads that no installed environment was made of, and those that were broken off just now, too. What an offline
+    /// pull of an installed environment needs is kept in any case.
     pub all: bool,
 }
 
@@ -50,6 +56,7 @@ impl Environments {
             return Err(self.missing(name));
         }
         let _lock = Lock::try_take(&cache::lock_of(&self.home, name))?;
+        let _alone = self.hold_alone(name, &dir)?;
         let disk_bytes = cache::disk_bytes(&dir).map_err(io_error("read", &dir))?;
         // Moved away first: an environment is there whole or not at all.
         let staged = staging::Staging::create(&self.home, "removed")?;
@@ -59,32 +66,50 @@ impl Environments {
     }
 
     pub(super) fn prune_unused(&self, options: PruneOptions) -> Result<Vec<PrunedItem>, EnvironmentError> {
-        // A pull at work needs things that no manifest names yet.
-        let mut names = cache::names(&self.home)?;
-        names.extend(self.catalog.names());
-        names.sort_unstable();
-        names.dedup();
-        let locks: Result<Vec<Lock>, _> =
-            names.iter().map(|name| Lock::try_take(&cache::lock_of(&self.home, name))).collect();
-        let _locks = locks?;
+        let _locks = self.lock_all()?;
         let mut items = self.prune_staging(options)?;
         let (mut kernels, mut downloads) = (HashSet::new(), HashSet::new());
-        for name in names {
+        for name in cache::names(&self.home)? {
             // Nothing is removed while it is not known what is needed.
             let Some(stored) = cache::read(&self.home, &name)? else { continue };
             downloads.extend(stored.record.packages.into_iter().map(|package| package.sha256));
             if let Some(reference) = stored.record.kernel {
                 kernels.insert(reference.digest);
-                downloads.insert(reference.package.sha256);
+                let packages = std::iter::once(reference.package).chain(reference.led_by);
+                downloads.extend(packages.map(|package| package.sha256));
             }
         }
         if let Some(custom) = &self.settings.kernel {
             kernels.extend(kernel::custom_digest(custom));
         }
+        items.extend(self.prune_kernels(&kernels, options)?);
+        items.extend(self.prune_downloads(&downloads, options)?);
+        Ok(items)
+    }
+
+    /// A pull at work needs things that no manifest names yet, so there must be none: neither of an environment that this
+    /// process knows, nor of one of another catalog.
+    fn lock_all(&self) -> Result<Vec<Lock>, EnvironmentError> {
+        let mut locks: Vec<PathBuf> =
+            self.catalog.names().iter().map(|name| cache::lock_of(&self.home, name)).collect();
+        locks.extend(self.entries(&self.home.locks_dir())?.into_iter().filter(|path| cache::is_lock(path)));
+        locks.sort_unstable();
+        locks.dedup();
+        locks.iter().map(|path| Ok(Lock::try_take(path)?)).collect()
+    }
+
+    fn prune_kernels(
+        &self,
+        wanted: &HashSet<String>,
+        options: PruneOptions,
+    ) -> Result<Vec<PrunedItem>, EnvironmentError> {
+        let mut items = Vec::new();
         let agent_file = kernel::initramfs_name(self.settings.agent);
         for path in self.entries(&self.home.kernels_dir())? {
+            // One that a machine is about to boot stays, whoever's it is.
+            let Some(_alone) = Hold::alone(&path).map_err(io_error("lock", &path))? else { continue };
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !kernels.contains(&name) {
+            if !wanted.contains(&name) {
                 items.push(self.prune_one(PrunedKind::Kernel, path, options)?);
                 continue;
             }
@@ -95,13 +120,28 @@ impl Environments {
                 }
             }
         }
-        if options.all {
-            for path in self.entries(&self.home.downloads_dir())? {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if path.is_file() && !downloads.contains(&name) {
-                    items.push(self.prune_one(PrunedKind::Download, path, options)?);
-                }
+        Ok(items)
+    }
+
+    fn prune_downloads(
+        &self,
+        wanted: &HashSet<String>,
+        options: PruneOptions,
+    ) -> Result<Vec<PrunedItem>, EnvironmentError> {
+        let mut items = Vec::new();
+        for path in self.entries(&self.home.downloads_dir())? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let is_part = fetch::is_part(&path);
+            let unwanted = match is_part {
+                true => options.all || is_older(&path, STALE_AFTER),
+                false => options.all && !wanted.contains(&name),
+            };
+            if !path.is_file() || !unwanted {
+                continue;
             }
+            // Whoever downloads into it holds it.
+            let Some(_alone) = Hold::alone(&path).map_err(io_error("lock", &path))? else { continue };
+            items.push(self.prune_one(PrunedKind::Download, path, options)?);
         }
         Ok(items)
     }
@@ -134,7 +174,7 @@ impl Environments {
     }
 
     /// The paths in a directory, sorted; none if it is not there.
-    fn entries(&self, dir: &std::path::Path) -> Result<Vec<PathBuf>, EnvironmentError> {
+    fn entries(&self, dir: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
         let entries = match std::fs::read_dir(dir) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             result => result.map_err(io_error("read", dir))?,
@@ -144,4 +184,10 @@ impl Environments {
         paths.sort_unstable();
         Ok(paths)
     }
+}
+
+/// Whether a file was not written to for so long.
+fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed >= age))
 }

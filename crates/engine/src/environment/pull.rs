@@ -1,6 +1,5 @@
 //! Makes an environment: packages, image, configuration in a machine, seal. Everything is staged; nothing is half-installed.
 
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::catalog::CatalogEntry;
@@ -23,6 +22,8 @@ use crate::store::staging::{self, Staging};
 const KERNEL_BYTES: u64 = 160 << 20;
 /// Room for what the packages' scripts make, and slack.
 const CONFIGURED_BYTES: u64 = 128 << 20;
+/// A disk with less is full.
+const FULL_BYTES: u64 = 1 << 20;
 
 /// All that an environment is made of.
 struct Ingredients {
@@ -50,6 +51,8 @@ impl Environments {
         {
             return Ok(Pulled { environment, fresh: false });
         }
+        // Asked again at the end; but minutes of work need not show what is known now.
+        drop(self.hold_alone(&entry.name, &cache::dir_of(&self.home, &entry.name))?);
         let packages = self.acquire(&entry.release, entry.packages.clone(), Follow::All, report).await?;
         let kernel = self.provide_kernel(&entry.release, report).await?;
         self.check_room(image_bytes(&packages) + CONFIGURED_BYTES)?;
@@ -111,7 +114,9 @@ impl Environments {
         let wanted = self.catalog.kernel_package.clone();
         let packages = self.acquire(release, vec![wanted.clone()], Follow::OnlyPrefix("linux-image-"), report).await?;
         // The wanted package only depends on the one that has the kernel in it, which comes first therefore.
-        let package = packages.into_iter().next().ok_or(EnvironmentError::NoKernelPackage { package: wanted })?;
+        let mut packages = packages.into_iter();
+        let package = packages.next().ok_or(EnvironmentError::NoKernelPackage { package: wanted })?;
+        let led_by = packages.map(|package| record_of(&package)).collect();
         let digest = kernel::debian_digest(&package);
         let dir = self.home.kernels_dir().join(&digest);
         if kernel::read_record(&dir).is_err() {
@@ -126,7 +131,8 @@ impl Environments {
             build.await.map_err(|_| EnvironmentError::Stopped)??;
         }
         let kernel = kernel::open(&dir, self.settings.agent)?;
-        let reference = KernelReference { digest, release: kernel.release.clone(), package: record_of(&package) };
+        let reference =
+            KernelReference { digest, release: kernel.release.clone(), package: record_of(&package), led_by };
         Ok(ReadyKernel { reference: Some(reference), kernel })
     }
 
@@ -149,7 +155,15 @@ impl Environments {
             script: configure::script(&built),
             timeout_seconds: configure::TIMEOUT_SECONDS,
         };
-        finisher.finish(job, report).await?;
+        // What a guest could not write shows as some failure of its scripts: whether the disk is full is the better question.
+        if let Err(error) = finisher.finish(job, report).await {
+            return Err(match self.check_room(FULL_BYTES) {
+                Err(EnvironmentError::NoRoom { path, .. }) => {
+                    EnvironmentError::DiskFull { path, source: Box::new(error.into()) }
+                }
+                _ => error.into(),
+            });
+        }
 
         report(Progress::Stage { name: "seal", unit: Unit::None, total: None });
         let record = EnvironmentRecord {
@@ -162,8 +176,8 @@ impl Environments {
             rootfs: RootfsRecord { sha256: String::new(), size_bytes: 0 },
             packages: records,
         };
-        let target = cache::dir_of(&self.home, &entry.name);
-        let sealing = tokio::task::spawn_blocking(move || seal_and_publish(staging, record, &target));
+        let environments = self.clone();
+        let sealing = tokio::task::spawn_blocking(move || environments.seal_and_publish(staging, record));
         sealing.await.map_err(|_| EnvironmentError::Stopped)?
     }
 
@@ -191,6 +205,15 @@ impl Environments {
         work.await.map_err(|_| EnvironmentError::Stopped)?
     }
 
+    fn seal_and_publish(&self, staging: Staging, mut record: EnvironmentRecord) -> Result<(), EnvironmentError> {
+        let (sha256, size_bytes) = cache::seal(staging.dir())?;
+        record.rootfs = RootfsRecord { sha256, size_bytes };
+        cache::write_manifest(staging.dir(), &record)?;
+        let target = cache::dir_of(&self.home, &record.name);
+        let _alone = self.hold_alone(&record.name, &target)?;
+        staging.publish(&target).map_err(io_error("write", &target))
+    }
+
     fn check_room(&self, needed_bytes: u64) -> Result<(), EnvironmentError> {
         let path = self.home.cache_dir();
         let stat = rustix::fs::statvfs(path).map_err(|errno| io_error("look at the disk of", path)(errno.into()))?;
@@ -200,13 +223,6 @@ impl Environments {
         }
         Ok(())
     }
-}
-
-fn seal_and_publish(staging: Staging, mut record: EnvironmentRecord, target: &Path) -> Result<(), EnvironmentError> {
-    let (sha256, size_bytes) = cache::seal(staging.dir())?;
-    record.rootfs = RootfsRecord { sha256, size_bytes };
-    cache::write_manifest(staging.dir(), &record)?;
-    staging.publish(target).map_err(io_error("write", target))
 }
 
 fn image_bytes(packages: &[Package]) -> u64 {

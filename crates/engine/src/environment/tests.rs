@@ -10,12 +10,14 @@ use vm_tests::archive::{Archive, Deb};
 use vm_tests::http::Server;
 
 use super::catalog::Catalog;
+use super::prune::STALE_AFTER;
 use super::{
     EnvironmentError, Environments, FinishError, FinishJob, Finisher, InstalledState, PruneOptions, PrunedKind, Pull,
 };
 use crate::Settings;
 use crate::progress::{Progress, Reporter};
 use crate::settings::{CustomKernel, DebianArchive, DebianSuite, ProxySettings};
+use crate::store::hold::Hold;
 
 const NAME: &str = "debian:12-base";
 
@@ -121,19 +123,24 @@ async fn an_environment_is_pulled_used_damaged_healed_and_removed() {
     assert!(matches!(fixture.state(), InstalledState::Yes { .. }));
     let opened = fixture.environments.open(NAME).unwrap();
     assert_eq!(opened.digest, pulled.environment.digest);
+    let rootfs = opened.rootfs.clone();
+    drop(pulled);
+    assert!(matches!(fixture.environments.remove(NAME), Err(EnvironmentError::InUse { .. })));
+    assert!(matches!(fixture.pull(true, &good()).await, Err(EnvironmentError::InUse { .. })));
+    drop(opened);
     fixture.environments.verify(NAME).unwrap();
     let details = fixture.environments.inspect(NAME).unwrap();
     assert!(details.record.packages.iter().any(|package| package.name == "apt" && package.sha256.len() == 64));
     assert!(!fixture.pull(false, &good()).await.unwrap().fresh);
 
-    overwrite(&opened.rootfs, |bytes| bytes[5_000_000] ^= 1);
+    overwrite(&rootfs, |bytes| bytes[5_000_000] ^= 1);
     assert!(matches!(fixture.environments.open(NAME), Err(EnvironmentError::Damaged { .. })));
     assert!(matches!(fixture.state(), InstalledState::Damaged(_)));
     assert!(matches!(fixture.pull(false, &good()).await, Err(EnvironmentError::Damaged { .. })));
     assert!(fixture.pull(true, &good()).await.unwrap().fresh);
 
     // The same bytes with another time are the same image.
-    overwrite(&opened.rootfs, |_| {});
+    overwrite(&rootfs, |_| {});
     fixture.environments.open(NAME).unwrap();
 
     let removed = fixture.environments.remove(NAME).unwrap();
@@ -186,6 +193,12 @@ async fn of_two_pulls_one_waits_and_finds_it_made() {
     assert!(notes.lock().unwrap().iter().any(|text| text.contains("waiting")));
 }
 
+#[track_caller]
+fn kinds(fixture: &Fixture, all: bool, dry_run: bool) -> Vec<PrunedKind> {
+    let items = fixture.environments.prune(PruneOptions { all, dry_run }).unwrap();
+    items.iter().map(|item| item.kind).collect()
+}
+
 #[tokio::test]
 async fn a_prune_removes_what_nothing_needs_and_says_so_first() {
     let fixture = fixture();
@@ -194,16 +207,29 @@ async fn a_prune_removes_what_nothing_needs_and_says_so_first() {
     std::fs::create_dir_all(cache.join("kernels/0000")).unwrap();
     std::fs::create_dir_all(cache.join("staging/left-1-0")).unwrap();
     std::fs::write(cache.join("downloads").join("f".repeat(64)), "old").unwrap();
+    let parts = ["fresh", "stale", "going-on"].map(|name| cache.join(format!("downloads/{name}.part")));
+    for part in &parts {
+        std::fs::write(part, "half").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - 2 * STALE_AFTER;
+    for part in &parts[1..] {
+        std::fs::File::options().write(true).open(part).unwrap().set_modified(long_ago).unwrap();
+    }
+    let going_on = std::fs::File::open(&parts[2]).unwrap();
+    going_on.try_lock().unwrap();
+    let booting = Hold::share(&cache.join("kernels/0000")).unwrap();
+    assert!(!kinds(&fixture, false, true).contains(&PrunedKind::Kernel));
+    drop(booting);
 
-    let dry = fixture.environments.prune(PruneOptions { dry_run: true, all: true }).unwrap();
-    let kinds: Vec<PrunedKind> = dry.iter().map(|item| item.kind).collect();
-    assert_eq!(kinds, [PrunedKind::Staging, PrunedKind::Kernel, PrunedKind::Download]);
-    assert!(cache.join("kernels/0000").exists() && cache.join("staging/left-1-0").exists());
+    let (staging, kernel, download) = (PrunedKind::Staging, PrunedKind::Kernel, PrunedKind::Download);
+    assert_eq!(kinds(&fixture, true, true), [staging, kernel, download, download, download]);
+    assert!(cache.join("kernels/0000").exists() && cache.join("staging/left-1-0").exists() && parts[1].exists());
 
-    let some = fixture.environments.prune(PruneOptions::default()).unwrap();
-    assert_eq!(some.len(), 2);
+    assert_eq!(kinds(&fixture, false, false), [staging, kernel, download]);
     assert!(!cache.join("kernels/0000").exists() && fixture.staged() == 0);
-    assert_eq!(fixture.environments.prune(PruneOptions { all: true, dry_run: false }).unwrap().len(), 1);
+    assert_eq!(parts.each_ref().map(|part| part.exists()), [true, false, true]);
+    assert_eq!(kinds(&fixture, true, false), [download, download]);
+    assert!(parts[2].exists(), "a download that goes on was removed");
     fixture.environments.open(NAME).unwrap();
 
     fixture.environments.remove(NAME).unwrap();

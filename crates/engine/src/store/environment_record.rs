@@ -41,6 +41,9 @@ pub struct KernelReference {
     pub release: String,
     /// Package it came from.
     pub package: PackageRecord,
+    /// Packages that only led to that one; an offline pull follows them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub led_by: Vec<PackageRecord>,
 }
 
 /// An image.
@@ -109,6 +112,7 @@ mod tests {
     #[test]
     fn saved_records_stay_readable() {
         check::<EnvironmentRecord>(include_str!("../../fixtures/environment-v1.json"));
+        check::<EnvironmentRecord>(include_str!("../../fixtures/environment-v1-led-by.json"));
         check::<KernelRecord>(include_str!("../../fixtures/kernel-v1.json"));
     }
 }

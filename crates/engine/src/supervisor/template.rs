@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::plan::{DEVICE_SET, MachinePlan};
 use crate::machine::Accelerator;
+use crate::store::hold::{self, Hold};
 use crate::store::home::Home;
 use crate::store::lock::{Lock, LockError};
 use crate::store::staging::Staging;
@@ -157,6 +158,8 @@ pub struct FoundTemplate {
     pub made_from: Option<(String, String)>,
     /// What it takes on the disk.
     pub disk_bytes: u64,
+    /// Whether a machine of it runs.
+    pub in_use: bool,
 }
 
 /// All templates on the disk.
@@ -175,7 +178,8 @@ pub fn list(home: &Home) -> io::Result<Vec<FoundTemplate>> {
         for file in std::fs::read_dir(&dir)? {
             disk_bytes += file?.metadata()?.blocks() * 512;
         }
-        Ok(FoundTemplate { dir, made_from, disk_bytes })
+        let in_use = matches!(Hold::alone(&dir.join(MEMORY_FILE)), Ok(None));
+        Ok(FoundTemplate { dir, made_from, disk_bytes, in_use })
     };
     entries.map(|entry| found(entry?)).collect()
 }
@@ -244,6 +248,8 @@ fn open_checked(dir: &Path, key: &TemplateKey) -> io::Result<OpenTemplate> {
     }
     // Opened for writing because some hypervisors map privately only what they could write; nothing is written.
     let memory = File::options().read(true).write(true).open(dir.join(MEMORY_FILE))?;
+    // Held for as long as anyone has it open, which a hypervisor has that was started with it.
+    hold::share_file(&memory)?;
     if mark(&memory)? != record.memory {
         return Err(torn("the template's memory is not as it was left"));
     }
@@ -341,6 +347,19 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(20));
             let memory = std::fs::File::options().write(true).open(dir.join(MEMORY_FILE)).unwrap();
             memory.write_all_at(b"x", 4096).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_template_is_in_use_while_its_memory_is_open() {
+        in_a_home(|home| {
+            make(home);
+            let in_use = || super::list(home).unwrap()[0].in_use;
+            assert!(!in_use());
+            let opened = open(home, &key()).unwrap();
+            assert!(in_use());
+            drop(opened);
+            assert!(!in_use());
         });
     }
 

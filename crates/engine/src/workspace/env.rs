@@ -60,7 +60,8 @@ pub async fn pull(settings: &Settings, name: &str, force: bool, report: Reporter
 }
 
 /// Removes what no installed environment needs: templates of environments that are gone, and what the environments' own
-/// prune finds. With `all`, every template goes; the next machine makes its own again.
+/// prune finds. With `all`, every template goes; the next machine makes its own again. One that a running machine was
+/// restored from stays: its memory would not be freed.
 ///
 /// # Errors
 /// Something is being pulled, or cannot be removed.
@@ -76,7 +77,7 @@ pub fn prune(settings: &Settings, options: PruneOptions) -> Result<Vec<PrunedIte
     }
     for found in template::list(&home).map_err(|source| io_error(home.templates_dir(), source))? {
         let is_wanted = found.made_from.as_ref().is_some_and(|made_from| wanted.contains(made_from));
-        if is_wanted && !options.all {
+        if found.in_use || (is_wanted && !options.all) {
             continue;
         }
         if !options.dry_run {

@@ -54,6 +54,9 @@ impl From<EnvironmentError> for Failure {
                 of(Kind::NotFound).hint(format!("there are {}", known.join(", ")))
             }
             EnvironmentError::NotInstalled { ref name } => of(Kind::NotFound).hint(format!("pyro env pull {name}")),
+            EnvironmentError::InUse { .. } => {
+                of(Kind::Conflict).hint("end its runs and stop its workspaces ('pyro workspace list'), then try again")
+            }
             EnvironmentError::KernelMissing { ref name } => {
                 of(Kind::NotFound).hint(format!("pyro env pull {name} fetches it again"))
             }

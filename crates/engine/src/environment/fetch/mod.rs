@@ -24,6 +24,7 @@ pub(crate) use error::shown;
 use crate::settings::ProxySettings;
 use crate::store::hex;
 use error::{disk, unreachable};
+pub(super) use part::is_part;
 use part::{Part, claim};
 
 /// Fetches files. Cheap to keep, and better kept: it reuses connections.

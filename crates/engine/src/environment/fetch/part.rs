@@ -47,6 +47,11 @@ impl Part {
     }
 }
 
+/// Whether a file is a part of another.
+pub(in crate::environment) fn is_part(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "part")
+}
+
 /// Opens and locks the part file of `path`, waiting for another process or task that has it.
 pub(super) async fn claim(path: &Path) -> Result<Part, FetchError> {
     let mut part_name = path.as_os_str().to_owned();

@@ -11,8 +11,9 @@ mod release;
 mod sources;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use liblzma::read::XzDecoder;
 use sha2::{Digest, Sha256};
@@ -23,6 +24,7 @@ use super::ext4::{Attributes, Ext4Error, FormatOptions, Formatter};
 use super::package::Package;
 use crate::settings::CustomKernel;
 use crate::store::environment_record::{KERNEL_RECORD_VERSION, KernelRecord};
+use crate::store::hold::Hold;
 use crate::store::{atomic, hex};
 use initramfs::InitModule;
 pub use module_file::MalformedModule;
@@ -154,6 +156,7 @@ pub fn build_custom(custom: &CustomKernel, dir: &Path) -> Result<KernelRecord, K
 /// # Errors
 /// [`KernelError::Io`] with `NotFound` when there is no kernel in it; otherwise as [`KernelError`] says.
 pub fn open(dir: &Path, agent: &[u8]) -> Result<GuestKernel, KernelError> {
+    let held = Hold::share(dir).map_err(io_error("use", dir))?;
     let record = read_record(dir)?;
     let agent_digest = hex::encode(&Sha256::digest(agent));
     let initramfs = dir.join(initramfs_name_of(&agent_digest));
@@ -167,6 +170,7 @@ pub fn open(dir: &Path, agent: &[u8]) -> Result<GuestKernel, KernelError> {
         image: dir.join(IMAGE_FILE),
         initramfs,
         modules_image: record.has_modules.then(|| dir.join(MODULES_FILE)),
+        _held: Arc::new(held),
     })
 }
 
@@ -203,7 +207,7 @@ fn initramfs_for(dir: &Path, record: &KernelRecord, agent: &[u8]) -> Result<Vec<
 
 fn build(files: KernelFiles, digest: String, origin: String, dir: &Path) -> Result<KernelRecord, KernelError> {
     let image = dir.join(IMAGE_FILE);
-    std::fs::write(&image, &files.image).map_err(io_error("write", &image))?;
+    write_through(&image, &files.image)?;
     let set = module_set(&files)?;
     let mut init_modules = Vec::new();
     if !files.modules.is_empty() {
@@ -257,6 +261,7 @@ fn write_modules_image(files: &KernelFiles, set: &ModuleSet, dir: &Path) -> Resu
         time_seconds: files.time_seconds,
         journal_blocks: 0,
     };
+    let whole = file.try_clone().map_err(io_error("write", &path))?;
     let mut formatter = Formatter::new(&path, file, options)?;
     let attributes = |mode| Attributes::of_root(mode, files.time_seconds);
     for (path, bytes) in all {
@@ -267,7 +272,16 @@ fn write_modules_image(files: &KernelFiles, set: &ModuleSet, dir: &Path) -> Resu
         formatter.add_file(path.as_bytes(), attributes(0o644), bytes.len() as u64, &mut &bytes[..])?;
     }
     formatter.finish()?;
-    Ok(())
+    whole.sync_all().map_err(io_error("write", &path))
+}
+
+/// Writes a file that is on the disk when its directory gets its name.
+fn write_through(path: &Path, bytes: &[u8]) -> Result<(), KernelError> {
+    let written = File::create_new(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(io_error("write", path))
 }
 
 /// Writes the modules the agent loads into `init/`; answers their file names in the order of loading.
@@ -279,7 +293,7 @@ fn write_init_modules(files: &KernelFiles, set: &ModuleSet, dir: &Path) -> Resul
         let Some((_, bytes)) = files.modules.iter().find(|(module, _)| module == path) else { continue };
         let name = format!("{}.ko", module_name(path));
         let target = init_dir.join(&name);
-        std::fs::write(&target, uncompressed(path, bytes)?).map_err(io_error("write", &target))?;
+        write_through(&target, &uncompressed(path, bytes)?)?;
         names.push(name);
     }
     Ok(names)
