@@ -38,7 +38,7 @@ pub fn install(home: &Path, under_kvm: UnderKvm) -> PathBuf {
         symlink("/usr/lib/x86_64-linux-gnu", lib.join("x86_64-linux-gnu")).expect("it is our own directory");
     }
     for (program, name) in [("qemu-system-x86_64", "qemu"), ("sh", "sh"), ("sleep", "sleep")] {
-        let from = find(program).unwrap_or_else(|| panic!("{program} is not installed"));
+        let from = surroundings::program(program).unwrap_or_else(|| panic!("{program} is not installed"));
         fs::copy(from, lib.join(name)).expect("programs are readable");
     }
     let lib = lib.display();
@@ -53,8 +53,4 @@ pub fn install(home: &Path, under_kvm: UnderKvm) -> PathBuf {
     fs::write(&program, script).expect("it is our own directory");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is our own file");
     program
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    surroundings::search_path().split(':').map(|dir| Path::new(dir).join(program)).find(|path| path.is_file())
 }

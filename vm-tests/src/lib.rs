@@ -3,7 +3,8 @@
 //! [`Home`] is a user of one test: own state, configuration and temporary files, and either the machine's shared cache
 //! of environments or an empty one. [`Pyro`] is one call of the program, [`Outcome`] what came of it, [`Running`] the time
 //! between, [`Terminal`] the same on a terminal. [`leftovers`] finds what a call left behind. [`archive`] makes a Debian
-//! archive with a key of its own and [`http`] serves it, with faults to order.
+//! archive with a key of its own and [`http`] serves it, with faults to order; [`Mirror`] is a user of such an archive, and
+//! [`tiny`] a system that is small enough to be installed by a test.
 //!
 //! Deliberately absent: any crate of pyro. What is tested is the program as a user has it, from `PYRO_BIN` or the
 //! release build. `PYRO_KEEP=1` keeps the homes for a look, `PYRO_TEST_CACHE` names another shared cache.
@@ -14,16 +15,20 @@ mod guests;
 mod home;
 pub mod http;
 pub mod leftovers;
+mod mirror;
 mod outcome;
 mod pyro;
 mod running;
 mod surroundings;
 mod terminal;
+pub mod tiny;
 
 pub use home::Home;
+pub use mirror::Mirror;
 pub use outcome::Outcome;
 pub use pyro::Pyro;
 pub use running::Running;
+pub use surroundings::pyro_binary;
 pub use terminal::Terminal;
 
 /// The environment most tests run in.

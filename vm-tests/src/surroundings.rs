@@ -4,7 +4,11 @@
 use std::path::{Path, PathBuf};
 
 /// The program under test.
-pub(crate) fn pyro_binary() -> PathBuf {
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn pyro_binary() -> PathBuf {
     let path = match std::env::var_os("PYRO_BIN") {
         Some(path) => PathBuf::from(path),
         None => target_dir().join("release/pyro"),
@@ -37,6 +41,11 @@ pub(crate) fn guest_count_file() -> PathBuf {
 /// The search path of whoever runs the tests.
 pub(crate) fn search_path() -> String {
     std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned())
+}
+
+/// Where a program is on that path.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    search_path().split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
 }
 
 fn target_dir() -> PathBuf {
