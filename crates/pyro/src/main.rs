@@ -6,6 +6,7 @@
 mod cli;
 mod failure;
 mod interrupt;
+mod mcp;
 mod progress;
 mod report;
 mod settings;

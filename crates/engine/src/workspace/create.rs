@@ -6,19 +6,25 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use tokio::sync::mpsc;
 
 use super::directory::{Workspace, Workspaces};
 use super::error::WorkspaceError;
 use super::machines::{MachineSize, Machines};
+use super::seed::{GitUser, Reach, SeedError, SeedNotes, SeedRequest, SeedSummary, survey, write_disk};
 use crate::environment::InstalledEnvironment;
 use crate::progress::{Progress, Reporter, Unit};
 use crate::store::home::{WorkspaceDir, create_private_dir};
 use crate::store::lock::Lock;
-use crate::store::workspace_record::{Origin, StateRecord, WORKSPACE_RECORD_VERSION, WorkspacePhase, WorkspaceRecord};
+use crate::store::workspace_record::{
+    Origin, SeedRecord, StateRecord, WORKSPACE_RECORD_VERSION, WorkspacePhase, WorkspaceRecord,
+};
 use crate::store::{atomic, hex, sparse};
-use crate::supervisor::driver::{now_seconds, write_state};
+use crate::supervisor::driver::{now_seconds, read_json, write_state};
 use crate::supervisor::layers::{self, Layers};
 use crate::supervisor::plan::random_bytes;
 use crate::supervisor::protocol::Birth;
@@ -52,6 +58,34 @@ pub struct CreateRequest {
     pub labels: BTreeMap<String, String>,
     /// Who makes it.
     pub made_by: Origin,
+    /// What it begins with; otherwise `/workspace` is empty.
+    pub seed: Option<SeedSource>,
+}
+
+/// What a workspace is to begin with.
+#[derive(Debug, Clone)]
+pub struct SeedSource {
+    /// A directory, or an archive.
+    pub path: PathBuf,
+    /// What it is called where it is written down: the path as its user knows it.
+    pub called: String,
+    /// Take what is ignored, too.
+    pub all: bool,
+    /// Take what looks secret, too.
+    pub secrets: bool,
+    /// Whose commits are made in the workspace.
+    pub git: GitUser,
+    /// Where repository data outside of the source may be taken from.
+    pub reach: Reach,
+}
+
+/// A workspace that was made.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The workspace, which runs.
+    pub workspace: Workspace,
+    /// What its user should know of its seed.
+    pub notes: SeedNotes,
 }
 
 impl Workspaces<'_> {
@@ -59,16 +93,21 @@ impl Workspaces<'_> {
     ///
     /// # Errors
     /// See [`WorkspaceError`]; nothing of it is left then.
-    pub async fn create(&self, request: CreateRequest, report: Reporter<'_>) -> Result<Workspace, WorkspaceError> {
+    pub async fn create(&self, request: CreateRequest, report: Reporter<'_>) -> Result<Created, WorkspaceError> {
         check(&request)?;
         let machines = Machines::new(self.settings);
         let environment = machines.environments().open(&request.environment)?;
         admit(request.size.mem_mib)?;
         let making = self.begin(&request, &environment)?;
-        report(Progress::Stage { name: "make disk", unit: Unit::None, total: None });
-        making.make_disk(&machines, request.size.disk_gib)?;
+        let notes = match request.seed {
+            None => {
+                making.share_blank_disk(&machines, request.size.disk_gib)?;
+                SeedNotes::default()
+            }
+            Some(seed) => making.write_seeded_disk(seed, request.size.disk_gib, report).await?,
+        };
         self.bring_to_life(&making.dir, &making.id, report).await?;
-        making.finish()
+        Ok(Created { workspace: making.finish()?, notes })
     }
 
     /// Starts the machine of a workspace that does not run.
@@ -180,13 +219,71 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    fn make_disk(&self, machines: &Machines<'_>, disk_gib: u32) -> Result<(), WorkspaceError> {
+    fn share_blank_disk(&self, machines: &Machines<'_>, disk_gib: u32) -> Result<(), WorkspaceError> {
         let blank = machines.environments().blank_disk(disk_gib)?;
         let base = self.dir.layer(layers::BASE);
-        let file = |source| WorkspaceError::File { what: "make", path: base.clone(), source };
-        share(&blank, &base, self.dir.path()).map_err(file)?;
+        share(&blank, &base, self.dir.path()).map_err(|source| self.disk_error(source))?;
+        self.make_first_layer()
+    }
+
+    /// Writes the bottom of the disk with the seed on it, on another thread: it may be large.
+    async fn write_seeded_disk(
+        &self,
+        seed: SeedSource,
+        disk_gib: u32,
+        report: Reporter<'_>,
+    ) -> Result<SeedNotes, WorkspaceError> {
+        let SeedSource { path, called, all, secrets, git, reach } = seed;
+        let base = self.dir.layer(layers::BASE);
+        let archive_bytes_max = u64::from(disk_gib) << 30;
+        let scratch_dir = self.dir.path().to_owned();
+        let request = SeedRequest { source: path, all, secrets, git, reach, archive_bytes_max, scratch_dir };
+        let (sender, mut stages) = mpsc::unbounded_channel();
+        let work = move || -> Result<SeedSummary, SeedWork> {
+            let report = move |progress| drop(sender.send(progress));
+            report(Progress::Stage { name: "read seed", unit: Unit::None, total: None });
+            let tree = survey(&request)?;
+            let file = File::options().read(true).write(true).create_new(true).mode(0o400).open(&base)?;
+            let sync = file.try_clone()?;
+            let summary = write_disk(&tree, disk_gib, file, &report)?;
+            // It holds what its user may have nowhere else: it must survive a crash of the host.
+            sync.sync_data()?;
+            Ok(summary)
+        };
+        let mut working = tokio::task::spawn_blocking(work);
+        let written = loop {
+            tokio::select! {
+                biased;
+                Some(progress) = stages.recv() => report(progress),
+                written = &mut working => break written,
+            }
+        };
+        let summary = match written {
+            Ok(Ok(summary)) => summary,
+            Ok(Err(SeedWork::Seed(error))) => return Err(error.into()),
+            Ok(Err(SeedWork::File(source))) => return Err(self.disk_error(source)),
+            Err(stopped) => return Err(self.disk_error(io::Error::other(stopped))),
+        };
+        let file = |source| WorkspaceError::File { what: "read", path: self.dir.record(), source };
+        let mut record: WorkspaceRecord = read_json(&self.dir.record()).map_err(file)?;
+        record.seed = Some(SeedRecord {
+            source: called,
+            entries: summary.files + summary.directories + summary.symlinks,
+            bytes: summary.bytes,
+            digest: summary.digest,
+        });
+        write_record(&self.dir, &record)?;
+        self.make_first_layer()?;
+        Ok(summary.notes)
+    }
+
+    fn make_first_layer(&self) -> Result<(), WorkspaceError> {
         let names = vec![layers::BASE.to_owned(), layers::name(1)];
-        Layers::new(&self.dir, names).create_top().map_err(file)
+        Layers::new(&self.dir, names).create_top().map_err(|source| self.disk_error(source))
+    }
+
+    fn disk_error(&self, source: io::Error) -> WorkspaceError {
+        WorkspaceError::File { what: "make", path: self.dir.layer(layers::BASE), source }
     }
 
     fn finish(mut self) -> Result<Workspace, WorkspaceError> {
@@ -202,6 +299,15 @@ impl Drop for Making<'_> {
             drop(self.workspaces.remove_files(&self.dir));
         }
     }
+}
+
+/// What may go wrong on the thread that writes a seeded disk.
+#[derive(Debug, thiserror::Error)]
+enum SeedWork {
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    #[error(transparent)]
+    File(#[from] io::Error),
 }
 
 /// Gives `target` the content of `source`, which never changes: the same file where that can be, otherwise a copy.

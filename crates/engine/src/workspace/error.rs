@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::client::ClientError;
 use super::machines::MachineError;
+use super::seed::SeedError;
 use crate::environment::EnvironmentError;
 use crate::store::lock::LockError;
 
@@ -159,6 +160,9 @@ pub enum WorkspaceError {
     /// A lock of it cannot be had.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// It cannot begin with what it is to begin with.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
     /// Its environment cannot be used.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),

@@ -5,6 +5,7 @@ mod completions;
 mod demo;
 mod doctor;
 mod env;
+mod mcp;
 #[cfg(test)]
 mod reference;
 mod run;
@@ -45,6 +46,9 @@ enum Verb {
     /// Fetch, inspect and remove environments: the root filesystems of machines
     #[command(subcommand)]
     Env(env::EnvVerb),
+    /// Give a chat host tools that work in disposable machines
+    #[command(subcommand)]
+    Mcp(mcp::McpVerb),
     /// Run one command in a machine of its own, which is gone afterwards
     Run(run::RunArgs),
     /// Work in machines that stay: workspaces, each with a project in it
@@ -159,6 +163,7 @@ impl Cli {
                 telling.json = verb.json();
                 verb.handle(&face)
             }
+            Verb::Mcp(verb) => verb.handle(&face),
             Verb::Run(args) => {
                 telling.json = args.json;
                 telling.exit = EXIT_PYRO_FAILED;

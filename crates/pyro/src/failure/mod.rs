@@ -197,6 +197,18 @@ impl Failure {
         Check::warn(name, self.in_one_line(), self.hint.unwrap_or_default())
     }
 
+    /// The failure for a model: what failed and why, and what to call next.
+    pub(crate) fn for_model(&self) -> String {
+        let mut text = format!("error: {}", self.in_one_line());
+        if let Some(hint) = &self.hint {
+            let _ = write!(text, "\nnext: {}", one_line(hint));
+        }
+        for line in self.console.lines() {
+            let _ = write!(text, "\n    {}", one_line(line));
+        }
+        text
+    }
+
     /// What failed and why, without what to do next.
     pub(crate) fn in_one_line(&self) -> String {
         let mut words = vec![self.message.clone()];
@@ -266,6 +278,13 @@ struct ToldError {
 /// The names, those that look most like `wanted` first.
 pub(crate) fn nearest_first<S: AsRef<str>, const N: usize>(wanted: &str, names: [S; N]) -> Vec<S> {
     let mut names: Vec<S> = names.into_iter().collect();
+    sort_nearest_first(wanted, &mut names);
+    names
+}
+
+/// The names, those that look most like `wanted` first.
+pub(crate) fn nearest_first_of<'a>(wanted: &str, names: &'a [String]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     sort_nearest_first(wanted, &mut names);
     names
 }

@@ -5,6 +5,7 @@ use pyro_engine::workspace::WorkspaceError;
 use pyro_engine::workspace::client::ClientError;
 use pyro_engine::workspace::command::Fault;
 use pyro_engine::workspace::machines::MachineError;
+use pyro_engine::workspace::seed::SeedError;
 
 use super::words::not_started;
 use super::{Failure, Kind, sort_nearest_first};
@@ -56,6 +57,7 @@ impl From<WorkspaceError> for Failure {
             WorkspaceError::Birth { .. }
             | WorkspaceError::Environment(_)
             | WorkspaceError::Machine(_)
+            | WorkspaceError::Seed(_)
             | WorkspaceError::Client(_) => of_others(error),
         }
     }
@@ -74,7 +76,27 @@ fn of_others(error: WorkspaceError) -> Failure {
         WorkspaceError::Environment(error) => error.into(),
         WorkspaceError::Machine(error) => MachineError::into(error),
         WorkspaceError::Client(error) => error.into(),
+        WorkspaceError::Seed(error) => error.into(),
         error => Failure::of(Kind::Internal, &error),
+    }
+}
+
+impl From<SeedError> for Failure {
+    fn from(error: SeedError) -> Self {
+        let words = |kind| Self::of(kind, &error);
+        match &error {
+            SeedError::Source { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                words(Kind::NotFound).hint("name a directory or an archive that is there")
+            }
+            SeedError::Source { .. } => words(Kind::HostNotReady).hint("is it yours to read?"),
+            SeedError::UnknownKind { .. } => words(Kind::Usage).hint("name a directory, or pack it with tar"),
+            SeedError::Archive { .. } => words(Kind::Untrusted).hint("look at it with tar; pack or fetch it again"),
+            SeedError::ArchiveTooLarge { .. } | SeedError::DoesNotFit { .. } => {
+                words(Kind::Usage).hint("ask for a larger disk with --disk-gib, or seed less")
+            }
+            SeedError::Scratch { .. } | SeedError::Disk(_) => words(Kind::HostNotReady).hint("is the state's disk full?"),
+            SeedError::TooManyEntries { .. } => words(Kind::Usage).hint("seed a smaller part of it"),
+        }
     }
 }
 

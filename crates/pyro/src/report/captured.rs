@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
@@ -55,6 +56,37 @@ impl Capture {
         self.tail.extend(rest);
         let surplus = self.tail.len().saturating_sub(self.half_bytes);
         self.tail.drain(..surplus);
+    }
+}
+
+/// A capture that more than one stream goes into, as they come.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<Capture>>);
+
+impl Shared {
+    /// What was captured.
+    pub(crate) fn into_capture(self) -> Capture {
+        std::mem::take(&mut self.capture())
+    }
+
+    fn capture(&self) -> MutexGuard<'_, Capture> {
+        // A capture is whole between any two bytes.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncWrite for Shared {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.capture().push(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

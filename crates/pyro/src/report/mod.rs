@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod exec;
 pub(crate) mod run;
+pub(crate) mod seed;
 pub(crate) mod units;
 pub(crate) mod workspace;
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use pyro_engine::store::workspace_record::{Origin, StateRecord, WorkspacePhase, WorkspaceRecord};
 use pyro_engine::workspace::Workspace;
+use pyro_engine::workspace::create::Created;
 use pyro_engine::workspace::lifecycle::WorkspaceStatus;
 use serde::Serialize;
 
 use super::clean::one_line;
 use super::env::Moment;
+use super::seed::NoteReport;
 use super::{Report, units};
 
 /// A workspace.
@@ -47,6 +49,28 @@ pub(crate) struct WorkspaceReport {
     /// What it began with.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<SeedReport>,
+}
+
+/// A workspace that was just made.
+#[derive(Debug, Serialize)]
+pub(crate) struct CreatedReport {
+    #[serde(flatten)]
+    pub(crate) workspace: WorkspaceReport,
+    /// What its user should know of its seed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) seed_notes: Vec<NoteReport>,
+}
+
+impl From<Created> for CreatedReport {
+    fn from(Created { workspace, notes }: Created) -> Self {
+        Self { workspace: workspace.into(), seed_notes: NoteReport::of(&notes) }
+    }
+}
+
+impl Report for CreatedReport {
+    fn text(&self, color: bool) -> String {
+        self.workspace.text(color)
+    }
 }
 
 /// Who made a workspace.

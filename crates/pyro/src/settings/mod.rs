@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use pyro_engine::environment::catalog::{Catalog, CatalogError};
 use pyro_engine::machine::AcceleratorChoice;
+use pyro_engine::workspace::seed::GitUser;
 use pyro_engine::settings::{CustomKernel, DebianArchive, DebianSuite, ProxySettings, Settings};
 
 use self::config::Config;
@@ -96,6 +97,26 @@ pub(crate) fn terminal_wishes() -> TerminalWishes {
         no_color: variables.value("NO_COLOR").is_some(),
         dumb: variables.value("TERM").is_some_and(|term| term == "dumb"),
     }
+}
+
+/// What of the user's own git configuration a seeded repository gets: who commits, and what is ignored everywhere.
+pub(crate) fn git_user() -> GitUser {
+    let variables = Variables(&process_variable);
+    let home = variables.value("HOME").map(PathBuf::from);
+    let xdg = variables.value("XDG_CONFIG_HOME").map(PathBuf::from);
+    let config_dir = xdg.or_else(|| home.as_ref().map(|home| home.join(".config")));
+    let mut files = vec![PathBuf::from("/etc/gitconfig")];
+    files.extend(config_dir.as_ref().map(|dir| dir.join("git/config")));
+    files.extend(home.as_ref().map(|home| home.join(".gitconfig")));
+    let mut user = GitUser::read(&files, home.as_deref());
+    // The place that git looks at when nothing is configured.
+    user.excludes = user.excludes.or_else(|| config_dir.map(|dir| dir.join("git/ignore")));
+    user
+}
+
+/// The session of the chat host that started this process, where it says so.
+pub(crate) fn chat_session() -> Option<String> {
+    Variables(&process_variable).value("CLAUDE_CODE_SESSION_ID").and_then(|value| value.into_string().ok())
 }
 
 /// Reads the settings of this process.

@@ -1,21 +1,23 @@
 //! `workspace create`: a machine that stays, with a project in it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use pyro_engine::workspace::Workspaces;
-use pyro_engine::workspace::create::{CreateRequest, TTL_SECONDS_DEFAULT};
+use pyro_engine::workspace::create::{CreateRequest, SeedSource, TTL_SECONDS_DEFAULT};
 use pyro_engine::workspace::machines::MachineSize;
+use pyro_engine::workspace::seed::Reach;
 
 use super::super::Face;
 use super::{command_line, label, labels};
 use crate::failure::Failure;
-use crate::report::workspace::WorkspaceReport;
+use crate::report::workspace::CreatedReport;
 use crate::{interrupt, report};
 
 const EXAMPLES: &str = "\
-  pyro workspace create debian:12 --name fix
+  pyro workspace create debian:12 --name fix --seed-path .
   pyro workspace exec fix -- git --version
   pyro workspace delete fix";
 
@@ -44,6 +46,15 @@ pub(crate) struct CreateArgs {
     /// Stop it when nobody used it for so long, 60 to 604800; its disk is kept
     #[arg(long, value_name = "SECONDS", default_value_t = TTL_SECONDS_DEFAULT)]
     ttl_seconds: u64,
+    /// Begin with a copy of this directory, as git sees it, or of what is in this tar archive
+    #[arg(long, value_name = "PATH")]
+    seed_path: Option<PathBuf>,
+    /// Take what git ignores along, too
+    #[arg(long, requires = "seed_path")]
+    seed_all: bool,
+    /// Take what looks secret along, too: keys, .env files, credentials
+    #[arg(long, requires = "seed_path")]
+    seed_secrets: bool,
     /// Print its id and nothing else
     #[arg(long, conflicts_with = "json")]
     id_only: bool,
@@ -62,16 +73,28 @@ impl CreateArgs {
             name: self.name,
             labels: labels(self.label),
             made_by: command_line(),
+            seed: self.seed_path.map(|path| SeedSource {
+                called: std::path::absolute(&path).unwrap_or_else(|_| path.clone()).display().to_string(),
+                path,
+                all: self.seed_all,
+                secrets: self.seed_secrets,
+                git: crate::settings::git_user(),
+                reach: Reach::Anywhere,
+            }),
         };
         let painter = face.painter();
         let report = |progress| painter.report(progress);
         let workspaces = Workspaces::new(&settings);
-        let workspace = interrupt::block_on(async { Ok(workspaces.create(request, &report).await?) })?;
+        let created = interrupt::block_on(async { Ok(workspaces.create(request, &report).await?) })?;
         painter.clear();
+        let created = CreatedReport::from(created);
+        for note in &created.seed_notes {
+            face.say(note.line());
+        }
         if self.id_only {
-            report::print_bytes(format!("{}\n", workspace.record.id).as_bytes())?;
+            report::print_bytes(format!("{}\n", created.workspace.id).as_bytes())?;
         } else {
-            report::print(&WorkspaceReport::from(workspace), self.json, face.color())?;
+            report::print(&created, self.json, face.color())?;
         }
         Ok(ExitCode::SUCCESS)
     }
