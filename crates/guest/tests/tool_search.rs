@@ -4,7 +4,8 @@ mod ground;
 
 use std::os::unix::fs::symlink;
 
-use pyro_wire::search::{ANSWER_BYTES_MAX, Case, LINE_BYTES_MAX, Pattern, Query, Search, SearchEnd, SearchLine};
+use pyro_wire::search::{Case, LINE_BYTES_MAX, Pattern, Query, Search, SearchEnd, SearchLine};
+use pyro_wire::tool::{ANSWER_LINE_BYTES, ANSWER_TEXT_BYTES_MAX};
 use pyro_wire::{FaultKind, Tool};
 
 use crate::ground::Ground;
@@ -103,7 +104,7 @@ fn where_to_search_can_be_narrowed_and_widened() {
     let ignored_dir = Search { path: "/workspace/target".into(), ..files(&[]) };
     check(&ground, ignored_dir, &["run.rs"], false);
     let one = Search { path: "/workspace/x.log".into(), ..in_lines("run") };
-    check(&ground, one, &["x.log", "x.log:1:run"], false);
+    check(&ground, one, &["", ":1:run"], false);
     let from_top = Search { path: "/".into(), ..files(&["main.rs"]) };
     check(&ground, from_top, &["workspace/src/main.rs"], false);
 }
@@ -143,14 +144,17 @@ fn long_lines_are_cut_around_their_match() {
 fn an_answer_never_grows_without_bound() {
     let ground = Ground::new();
     let line = format!("x{}\n", "y".repeat(LINE_BYTES_MAX - 1));
-    ground.put("wide", line.repeat(3 * ANSWER_BYTES_MAX / LINE_BYTES_MAX / 2));
-    let (lines, end) = found(&ground, Search { results_max: 100_000, ..in_lines("x") });
-    assert!(lines.len() * LINE_BYTES_MAX <= ANSWER_BYTES_MAX + 2 * LINE_BYTES_MAX && !lines.is_empty());
+    let lines_max = ANSWER_TEXT_BYTES_MAX / (LINE_BYTES_MAX + ANSWER_LINE_BYTES);
+    ground.put("wide", line.repeat(lines_max * 3 / 2));
+    for context_lines in [0, 50] {
+        let query = Query::Lines { pattern: pattern("x"), context_lines };
+        let (lines, end) = found(&ground, Search { results_max: 100_000, ..search(query) });
+        assert_eq!((lines.len(), end.truncated), (lines_max + 1, true));
+    }
+    let narrow = Search { results_max: 100_000, ..in_lines("x") };
+    ground.put("wide", "x\n".repeat(20_000));
+    let (_, end) = found(&ground, narrow);
     assert_eq!((end.result_count, end.truncated), (10_000, true));
-    let context = Query::Lines { pattern: pattern("x"), context_lines: 50 };
-    let (lines, end) = found(&ground, Search { results_max: 100_000, ..search(context) });
-    assert!(lines.len() * LINE_BYTES_MAX <= ANSWER_BYTES_MAX + 2 * LINE_BYTES_MAX);
-    assert!(end.truncated);
 }
 
 #[track_caller]

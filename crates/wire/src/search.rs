@@ -13,9 +13,6 @@ pub const CONTEXT_LINES_MAX: u32 = 50;
 /// Most bytes of a line that are shown; the rest of a longer one is cut away around the match.
 pub const LINE_BYTES_MAX: usize = 400;
 
-/// Most bytes of lines and names in one answer; it is cut there.
-pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// Searches the text files in and below a directory, or one file. What `.gitignore` and `.ignore` files say is left out,
 /// so are `.git`, binary files, and all but regular files; symbolic links below the directory are not followed.
 ///
@@ -82,7 +79,7 @@ pub enum Case {
 pub enum SearchLine {
     /// A file with results, or one that is a result; its lines follow.
     File {
-        /// Relative to where the search began; the file's name when it began at the file itself.
+        /// Relative to where the search began; empty when it began at the file itself.
         path: Word,
     },
     /// A line of that file.

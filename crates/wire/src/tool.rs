@@ -20,6 +20,13 @@ pub const FAILED_CODE: u8 = 1;
 /// Most bytes of a fault on standard error that a host need read.
 pub const FAULT_BYTES_MAX: usize = 64 * 1024;
 
+/// Most bytes of names and text in an answer that is lines of JSON; it is cut there, and says so. As JSON it may be several
+/// times as long.
+pub const ANSWER_TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a line of an answer counts besides its text.
+pub const ANSWER_LINE_BYTES: usize = 64;
+
 /// A tool with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

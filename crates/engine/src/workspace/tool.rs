@@ -16,6 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use pyro_wire::exec::{ExecRequest, Program, Word};
 pub use pyro_wire::{Exit, Fault, FaultKind, Tool};
 
+/// Most bytes of an answer that is lines of JSON. A guest that keeps to its own limits never comes near it.
+pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// What a call takes its input from.
 pub type ToolInput<'a> = &'a mut (dyn AsyncRead + Unpin + Send);
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use grep_matcher::{LineTerminator, Matcher};
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
@@ -14,9 +14,9 @@ use ignore::overrides::{Override, OverrideBuilder};
 use ignore::{DirEntry, Walk, WalkBuilder};
 use pyro_wire::exec::Word;
 use pyro_wire::search::{
-    ANSWER_BYTES_MAX, CONTEXT_LINES_MAX, Case, FoundLine, LINE_BYTES_MAX, Pattern, Query, RESULTS_MAX, Search,
-    SearchEnd, SearchLine,
+    CONTEXT_LINES_MAX, Case, FoundLine, LINE_BYTES_MAX, Pattern, Query, RESULTS_MAX, Search, SearchEnd, SearchLine,
 };
+use pyro_wire::tool::{ANSWER_LINE_BYTES, ANSWER_TEXT_BYTES_MAX};
 use pyro_wire::{Fault, FaultKind};
 use rustix::fs::{FileType, Mode, OFlags};
 
@@ -45,7 +45,7 @@ pub(crate) fn search(request: &Search, ground: &Ground, answer: &mut Answer<impl
     let mut search = Searching {
         finder: Finder::of(&request.query)?,
         left: request.results_max.min(RESULTS_MAX) as usize,
-        bytes_left: ANSWER_BYTES_MAX,
+        bytes_left: ANSWER_TEXT_BYTES_MAX,
         end: SearchEnd { result_count: 0, searched_files: 0, skipped_files: 0, truncated: false },
         answer,
     };
@@ -64,8 +64,7 @@ pub(crate) fn search(request: &Search, ground: &Ground, answer: &mut Answer<impl
             }
         }
         FileType::RegularFile => {
-            let name = PathBuf::from(start.file_name().unwrap_or_default());
-            let _whole = search.file(&start, &name)?;
+            let _whole = search.file(&start, Path::new(""))?;
         }
         _ => {
             let path = shown(request.path.as_bytes());
@@ -202,13 +201,13 @@ impl<W: Write> Searching<'_, W> {
     }
 
     fn tell(&mut self, path: &Path, found: Found) -> Result<ControlFlow<()>, Fault> {
-        let name = path.as_os_str().as_bytes().len();
-        let room = self.bytes_left.checked_sub(name + found.bytes);
-        let Some(bytes_left) = room.filter(|_| !(found.cut && found.matches == 0)) else {
+        let name = path.as_os_str().as_bytes().len() + ANSWER_LINE_BYTES;
+        // The limit of the lines did not know how long the name is, so it may be passed by one.
+        if (found.cut && found.matches == 0) || self.bytes_left < name {
             self.end.truncated = true;
             return Ok(ControlFlow::Break(()));
-        };
-        self.bytes_left = bytes_left;
+        }
+        self.bytes_left = self.bytes_left.saturating_sub(name + found.bytes);
         // Of a file that is itself the result no lines are told.
         let results = found.matches.max(1);
         self.left -= results;
@@ -296,12 +295,14 @@ impl Lines<'_> {
 
     /// Takes a line in, if it fits.
     fn push(&mut self, line: FoundLine) -> bool {
-        self.found.bytes += line.text.len();
-        self.found.cut |= self.found.bytes > self.limits.bytes;
-        if !self.found.cut {
-            self.found.lines.push(line);
+        let bytes = self.found.bytes + line.text.len() + ANSWER_LINE_BYTES;
+        if bytes > self.limits.bytes {
+            self.found.cut = true;
+            return false;
         }
-        !self.found.cut
+        self.found.bytes = bytes;
+        self.found.lines.push(line);
+        true
     }
 }
 

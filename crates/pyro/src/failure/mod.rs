@@ -5,6 +5,7 @@
 
 mod archive;
 mod environment;
+mod tool;
 mod words;
 mod workspace;
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use pyro_wire::Fault;
 use pyro_wire::exec::Word;
 use pyro_wire::files::{Entry, EntryKind, LIST_ENTRIES_MAX, List, ListLine};
+use pyro_wire::tool::{ANSWER_LINE_BYTES, ANSWER_TEXT_BYTES_MAX};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -23,7 +24,8 @@ pub(crate) fn list(request: &List, ground: &Ground, answer: &mut Answer<impl Wri
     let top = ground.open(&request.path, OFlags::PATH, Mode::empty())?;
     let stat = rustix::fs::fstat(&top).map_err(|error| io_fault("look at", path, &error.into()))?;
     let left = request.entries_max.min(LIST_ENTRIES_MAX) as usize;
-    let mut lister = Lister { left, recursive: request.recursive, truncated: false, answer };
+    let mut lister =
+        Lister { left, text_left: ANSWER_TEXT_BYTES_MAX, recursive: request.recursive, truncated: false, answer };
     if kind(&stat) == EntryKind::Directory {
         lister.directory(&top, path, &mut Vec::new(), 0)?;
     } else {
@@ -36,6 +38,8 @@ pub(crate) fn list(request: &List, ground: &Ground, answer: &mut Answer<impl Wri
 
 struct Lister<'a, W: Write> {
     left: usize,
+    /// Bytes of paths that may still be told.
+    text_left: usize,
     recursive: bool,
     truncated: bool,
     answer: &'a mut Answer<W>,
@@ -55,13 +59,18 @@ impl<W: Write> Lister<'_, W> {
         };
         for name in names {
             let Ok(stat) = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let length = prefix.len();
+            prefix.extend_from_slice(name.as_bytes());
+            let target = (kind(&stat) == EntryKind::Symlink).then(|| link_target(dir.as_fd(), &name)).flatten();
+            let text = prefix.len() + target.as_ref().map_or(0, |target| target.as_bytes().len()) + ANSWER_LINE_BYTES;
+            match self.text_left.checked_sub(text) {
+                Some(left) => self.text_left = left,
+                None => self.left = 0,
+            }
             if self.left == 0 {
                 self.truncated = true;
                 return Ok(());
             }
-            let length = prefix.len();
-            prefix.extend_from_slice(name.as_bytes());
-            let target = (kind(&stat) == EntryKind::Symlink).then(|| link_target(dir.as_fd(), &name)).flatten();
             self.entry(prefix, &stat, target)?;
             if self.recursive && kind(&stat) == EntryKind::Directory {
                 self.below(dir, &name, prefix, depth)?;
