@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::client::ClientError;
+use super::diff::DiffError;
 use super::machines::MachineError;
 use super::seed::SeedError;
 use crate::environment::EnvironmentError;
@@ -83,12 +84,12 @@ pub enum WorkspaceError {
         id: String,
     },
     /// It holds changes that nobody has looked at or taken home.
-    #[error("workspace {id} has changes in {changed} files that were never diffed or exported")]
+    #[error("workspace {id} has {changed} changed paths that were never diffed or exported")]
     UnseenChanges {
         /// The workspace.
         id: String,
         /// How many files differ.
-        changed: u64,
+        changed: usize,
     },
     /// It cannot be known whether it holds such changes.
     #[error("workspace {id} does not run, so its changes cannot be looked at")]
@@ -169,6 +170,9 @@ pub enum WorkspaceError {
     /// Its machine did not start.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// Its changes cannot be looked at.
+    #[error(transparent)]
+    Diff(#[from] DiffError),
     /// Its supervisor did not do what it was asked.
     #[error(transparent)]
     Client(#[from] ClientError),

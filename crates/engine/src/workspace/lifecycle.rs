@@ -8,6 +8,7 @@ use super::client::ClientError;
 use super::create::{check_labels, check_name, check_ttl, write_record};
 use super::directory::{Workspace, Workspaces};
 use super::error::WorkspaceError;
+use super::seen::unseen;
 use crate::store::lock::{Lock, LockError};
 use crate::store::workspace_record::{WorkspacePhase, WorkspaceRecord};
 use crate::supervisor::driver::{now_seconds, read_json, write_state};
@@ -124,12 +125,15 @@ impl Workspaces<'_> {
         self.find(&workspace.record.id)
     }
 
-    /// Removes a workspace with everything in it.
+    /// Removes a workspace with everything in it. Without `force` only one whose changes were all seen.
     ///
     /// # Errors
-    /// Its supervisor does not end; with `force` it is killed then.
+    /// It has changes that nobody saw, or may have; its supervisor does not end. With `force` that is killed then.
     pub async fn delete(&self, word: &str, force: bool) -> Result<Workspace, WorkspaceError> {
         let workspace = self.find(word)?;
+        if !force {
+            check_seen(&workspace).await?;
+        }
         if let Ok(connection) = workspace.connect() {
             let asked = tokio::time::timeout(GONE_LIMIT, connection.ask(Ask::Discard)).await;
             drop(asked);
@@ -147,6 +151,20 @@ impl Workspaces<'_> {
             source,
         })?;
         Ok(workspace)
+    }
+}
+
+/// Refuses to lose changes that nobody has seen.
+async fn check_seen(workspace: &Workspace) -> Result<(), WorkspaceError> {
+    let id = workspace.record.id.clone();
+    match workspace.connect() {
+        Ok(connection) => match unseen(&connection, workspace.state.changes_seen.as_deref()).await? {
+            0 => Ok(()),
+            changed => Err(WorkspaceError::UnseenChanges { id, changed }),
+        },
+        // One whose machine never took a command holds nothing.
+        Err(_) if super::logs::commands(workspace)?.is_empty() && workspace.record.seed.is_none() => Ok(()),
+        Err(_) => Err(WorkspaceError::UnknownChanges { id }),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod machines;
 pub mod run;
 pub mod search;
 pub mod seed;
+pub mod seen;
 pub mod supervise;
 pub mod tool;
 

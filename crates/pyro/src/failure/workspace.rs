@@ -4,6 +4,7 @@ use pyro_engine::supervisor::protocol::{Refusal, RefusalKind};
 use pyro_engine::workspace::WorkspaceError;
 use pyro_engine::workspace::client::ClientError;
 use pyro_engine::workspace::command::Fault;
+use pyro_engine::workspace::diff::DiffError;
 use pyro_engine::workspace::machines::MachineError;
 use pyro_engine::workspace::seed::SeedError;
 
@@ -58,6 +59,7 @@ impl From<WorkspaceError> for Failure {
             | WorkspaceError::Environment(_)
             | WorkspaceError::Machine(_)
             | WorkspaceError::Seed(_)
+            | WorkspaceError::Diff(_)
             | WorkspaceError::Client(_) => of_others(error),
         }
     }
@@ -77,7 +79,20 @@ fn of_others(error: WorkspaceError) -> Failure {
         WorkspaceError::Machine(error) => MachineError::into(error),
         WorkspaceError::Client(error) => error.into(),
         WorkspaceError::Seed(error) => error.into(),
+        WorkspaceError::Diff(error) => error.into(),
         error => Failure::of(Kind::Internal, &error),
+    }
+}
+
+impl From<DiffError> for Failure {
+    fn from(error: DiffError) -> Self {
+        match error {
+            DiffError::Tool(error) => error.into(),
+            DiffError::TooMany { .. } => Self::of(Kind::Conflict, &error).hint("name the paths that matter"),
+            DiffError::Output { .. } => {
+                Self::of(Kind::HostNotReady, &error).hint("look where the output goes: is there room?")
+            }
+        }
     }
 }
 
@@ -94,7 +109,9 @@ impl From<SeedError> for Failure {
             SeedError::ArchiveTooLarge { .. } | SeedError::DoesNotFit { .. } => {
                 words(Kind::Usage).hint("ask for a larger disk with --disk-gib, or seed less")
             }
-            SeedError::Scratch { .. } | SeedError::Disk(_) => words(Kind::HostNotReady).hint("is the state's disk full?"),
+            SeedError::Scratch { .. } | SeedError::Disk(_) => {
+                words(Kind::HostNotReady).hint("is the state's disk full?")
+            }
             SeedError::TooManyEntries { .. } => words(Kind::Usage).hint("seed a smaller part of it"),
         }
     }

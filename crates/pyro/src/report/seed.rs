@@ -35,7 +35,9 @@ impl NoteReport {
             let (word, words) = words(about);
             let mut shown: Vec<String> = paths.iter().take(NAMED_MAX).map(|path| one_line(path)).collect();
             if shown.is_empty() {
-                shown.extend(named.iter().map(|note| one_line(&note.detail)).filter(|detail| !detail.is_empty()).take(1));
+                shown.extend(
+                    named.iter().map(|note| one_line(&note.detail)).filter(|detail| !detail.is_empty()).take(1),
+                );
             }
             if count > NAMED_MAX as u64 {
                 shown.push("…".to_owned());

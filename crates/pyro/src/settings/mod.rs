@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use pyro_engine::environment::catalog::{Catalog, CatalogError};
 use pyro_engine::machine::AcceleratorChoice;
-use pyro_engine::workspace::seed::GitUser;
 use pyro_engine::settings::{CustomKernel, DebianArchive, DebianSuite, ProxySettings, Settings};
+use pyro_engine::workspace::seed::GitUser;
 
 use self::config::Config;
 

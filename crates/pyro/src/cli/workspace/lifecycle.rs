@@ -38,7 +38,7 @@ workspace_arguments! {
 pub(crate) struct DeleteArgs {
     /// Its id, the beginning of it, or its name
     workspace: String,
-    /// Kill what does not end by itself
+    /// Lose changes that were never diffed or exported, and kill what does not end by itself
     #[arg(long)]
     force: bool,
     /// Print one JSON object
