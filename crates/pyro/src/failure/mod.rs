@@ -198,11 +198,11 @@ impl Failure {
         Check::warn(name, self.in_one_line(), self.hint.unwrap_or_default())
     }
 
-    /// The failure for a model: what failed and why, and what to call next.
-    pub(crate) fn for_model(&self) -> String {
+    /// The failure for a model: what failed and why, and what to call next, in the `words` of tools.
+    pub(crate) fn for_model(&self, words: fn(&str) -> String) -> String {
         let mut text = format!("error: {}", self.in_one_line());
         if let Some(hint) = &self.hint {
-            let _ = write!(text, "\nnext: {}", one_line(hint));
+            let _ = write!(text, "\nnext: {}", words(&one_line(hint)));
         }
         for line in self.console.lines() {
             let _ = write!(text, "\n    {}", one_line(line));

@@ -4,6 +4,7 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::words::for_model;
 use crate::failure::Failure;
 
 /// Characters of text that an answer has when nothing else is asked for.
@@ -39,7 +40,7 @@ impl Answer {
 
 /// A failure on the wire: what failed, why, what to call next.
 pub(super) fn failed(failure: &Failure) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(failure.for_model())])
+    CallToolResult::error(vec![ContentBlock::text(failure.for_model(for_model))])
 }
 
 /// Text cut to `chars_max` characters and [`LINES_MAX`] lines: its beginning and its end are kept, and a line in the middle says

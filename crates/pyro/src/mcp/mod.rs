@@ -7,7 +7,9 @@
 
 mod answer;
 mod arguments;
+mod diff;
 mod exec;
+mod files;
 mod host_paths;
 mod profile;
 mod progress;
@@ -15,6 +17,7 @@ mod run;
 mod server;
 mod tool;
 mod transport;
+mod words;
 mod workspace;
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::tool::ToolDef;
-use super::{exec, run, workspace};
+use super::{diff, exec, files, run, workspace};
 
 /// A set of tools.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -26,6 +26,12 @@ const WORKSPACE_CORE: &[&ToolDef] = &[
     &exec::EXEC,
     &exec::EXEC_WAIT,
     &exec::LOGS,
+    &files::LIST,
+    &files::READ,
+    &files::WRITE,
+    &files::EDIT,
+    &files::SEARCH,
+    &diff::DIFF,
     &workspace::RESET,
     &workspace::DELETE,
 ];
