@@ -18,6 +18,7 @@ pub(super) const FIRST_INODE: u32 = 11;
 pub(super) const SYMLINK_IN_INODE_MAX: usize = 59;
 
 const FLAG_EXTENTS: u32 = 0x8_0000;
+const FLAG_INDEX: u32 = 0x1000;
 const EXTRA_INODE_BYTES: u16 = 32;
 
 const COMPAT_HAS_JOURNAL: u32 = 0x4;
@@ -50,6 +51,8 @@ pub(super) struct Inode {
     pub(super) extent_blocks: Vec<u32>,
     /// Target of a short symbolic link.
     pub(super) inline: Vec<u8>,
+    /// Whether this is a directory with an index.
+    pub(super) indexed: bool,
 }
 
 impl Inode {
@@ -122,7 +125,8 @@ impl Inode {
         let blocks: u64 = self.runs.iter().map(|run| u64::from(run.len)).sum::<u64>() + self.extent_blocks.len() as u64;
         let sectors = blocks * (BLOCK_BYTES / 512);
         put32(&mut bytes, 28, sectors as u32);
-        put32(&mut bytes, 32, if self.has_extents() { FLAG_EXTENTS } else { 0 });
+        let index = if self.indexed { FLAG_INDEX } else { 0 };
+        put32(&mut bytes, 32, index | if self.has_extents() { FLAG_EXTENTS } else { 0 });
         bytes[40..100].copy_from_slice(&self.block_field());
         put32(&mut bytes, 108, (self.size_bytes >> 32) as u32);
         put16(&mut bytes, 116, (sectors >> 32) as u16);
@@ -254,35 +258,50 @@ pub(super) fn journal_superblock(journal_blocks: u32, uuid: &[u8; 16]) -> Vec<u8
     block
 }
 
-/// The blocks of a directory: `.`, `..`, then the entries in the order given.
-pub(super) fn directory_blocks<'a>(
-    own: u32,
-    parent: u32,
-    entries: impl Iterator<Item = (&'a [u8], u32, Kind)>,
-) -> Vec<u8> {
+/// One name in a directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) inode: u32,
+    pub(super) kind: Kind,
+}
+
+impl Entry<'_> {
+    /// Bytes it takes at least.
+    pub(super) fn len(&self) -> usize {
+        (8 + self.name.len()).next_multiple_of(4)
+    }
+}
+
+/// The blocks of a directory without an index: `.`, `..`, then the entries in the order given.
+pub(super) fn directory_blocks(dots: [Entry<'_>; 2], entries: &[Entry<'_>]) -> Vec<u8> {
     let mut blocks: Vec<u8> = Vec::with_capacity(BLOCK_BYTES as usize);
     let mut last = 0;
-    let dots = [(b".".as_slice(), own, Kind::Directory), (b"..".as_slice(), parent, Kind::Directory)];
-    for (name, inode, kind) in dots.into_iter().chain(entries) {
-        let len = (8 + name.len()).next_multiple_of(4);
+    for entry in dots.iter().chain(entries) {
         let used = blocks.len() % BLOCK_BYTES as usize;
-        if used + len > BLOCK_BYTES as usize {
+        if used + entry.len() > BLOCK_BYTES as usize {
             stretch_last(&mut blocks, last);
         }
         last = blocks.len();
-        blocks.resize(last + len, 0);
-        put32(&mut blocks, last, inode);
-        put16(&mut blocks, last + 4, len as u16);
-        blocks[last + 6] = name.len() as u8;
-        blocks[last + 7] = entry_type(kind);
-        blocks[last + 8..last + 8 + name.len()].copy_from_slice(name);
+        put_entry(&mut blocks, entry);
     }
     stretch_last(&mut blocks, last);
     blocks
 }
 
+/// Appends an entry that reaches to its own end.
+pub(super) fn put_entry(blocks: &mut Vec<u8>, entry: &Entry<'_>) {
+    let at = blocks.len();
+    blocks.resize(at + entry.len(), 0);
+    put32(blocks, at, entry.inode);
+    put16(blocks, at + 4, entry.len() as u16);
+    blocks[at + 6] = entry.name.len() as u8;
+    blocks[at + 7] = entry_type(entry.kind);
+    blocks[at + 8..at + 8 + entry.name.len()].copy_from_slice(entry.name);
+}
+
 /// Lets the entry at `last` reach to the end of its block.
-fn stretch_last(blocks: &mut Vec<u8>, last: usize) {
+pub(super) fn stretch_last(blocks: &mut Vec<u8>, last: usize) {
     let end = blocks.len().next_multiple_of(BLOCK_BYTES as usize);
     put16(blocks, last + 4, (end - last) as u16);
     blocks.resize(end, 0);
@@ -319,10 +338,10 @@ fn time(seconds: i64, nanoseconds: u32) -> (u32, u32) {
     (low, (epoch as u32) & 3 | nanoseconds << 2)
 }
 
-fn put16(target: &mut [u8], at: usize, value: u16) {
+pub(super) fn put16(target: &mut [u8], at: usize, value: u16) {
     target[at..at + 2].copy_from_slice(&value.to_le_bytes());
 }
 
-fn put32(target: &mut [u8], at: usize, value: u32) {
+pub(super) fn put32(target: &mut [u8], at: usize, value: u32) {
     target[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }

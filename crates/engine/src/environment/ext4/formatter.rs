@@ -6,13 +6,15 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::encode::{self, EXTENTS_IN_BLOCK, EXTENTS_IN_INODE, FIRST_INODE, GroupCounts, Inode, JOURNAL_INODE};
+use super::encode::{self, EXTENTS_IN_BLOCK, EXTENTS_IN_INODE, Entry, FIRST_INODE, GroupCounts, Inode, JOURNAL_INODE};
 use super::geometry::{BlockMap, Geometry, Run};
-use super::{Attributes, BLOCK_BYTES, Ext4Error, FormatOptions, Formatted, Kind};
+use super::{Attributes, BLOCK_BYTES, Ext4Error, FormatOptions, Formatted, Kind, htree};
 
 const ROOT_INODE: u32 = 2;
 const NAME_BYTES_MAX: usize = 255;
 const COPY_BYTES: usize = 1 << 20;
+/// Directories of more blocks get an index.
+const PLAIN_DIRECTORY_BLOCKS_MAX: u64 = 2;
 
 /// Builds one filesystem in one file. Dropping it without [`Formatter::finish`] leaves a file that no kernel mounts.
 #[derive(Debug)]
@@ -246,10 +248,17 @@ impl Formatter {
         let numbers: Vec<u32> = self.directories.keys().copied().collect();
         for number in numbers {
             let directory = &self.directories[&number];
-            let entries = directory.entries.iter().map(|(name, inode)| (&name[..], *inode, self.inode(*inode).kind));
-            let bytes = encode::directory_blocks(number, directory.parent, entries);
+            let entry = |name, inode| Entry { name, inode, kind: self.inode(inode).kind };
+            let dots = [entry(b".", number), entry(b"..", directory.parent)];
+            let entries: Vec<_> = directory.entries.iter().map(|(name, inode)| entry(name, *inode)).collect();
+            let mut bytes = encode::directory_blocks(dots, &entries);
+            let indexed = bytes.len() as u64 > PLAIN_DIRECTORY_BLOCKS_MAX * BLOCK_BYTES;
+            if indexed {
+                bytes = htree::directory_blocks(dots, &entries, &self.options.uuid)?;
+            }
             let runs = self.allocate(bytes.len() as u64)?;
             let mut inode = self.inode(number).clone();
+            inode.indexed = indexed;
             inode.runs = runs;
             inode.size_bytes = bytes.len() as u64;
             self.write_content(b"a directory", &inode, &mut &bytes[..])?;
@@ -455,6 +464,7 @@ fn new_inode(kind: Kind, attributes: Attributes, size_bytes: u64) -> Inode {
         runs: Vec::new(),
         extent_blocks: Vec::new(),
         inline: Vec::new(),
+        indexed: false,
     };
     set_attributes(&mut inode, attributes);
     inode

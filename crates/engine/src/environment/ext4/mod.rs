@@ -2,7 +2,7 @@
 //!
 //! [`Formatter`] takes directories, files and links one by one; file content goes straight to its place in the image,
 //! and [`Formatter::finish`] writes directories and metadata. What it makes is plain ext4 as Linux 6.1 mounts it: 4 KiB
-//! blocks, extents, all group metadata packed at the front, a journal and indexed directories where asked for.
+//! blocks, extents, all group metadata packed at the front, large directories with an index, a journal where asked for.
 //! `docs/decisions/0006-ext4-writer.md` says why this is written here.
 //!
 //! Deliberately absent: reading (nothing on the host parses a filesystem that a guest wrote), checksummed metadata,
@@ -11,6 +11,7 @@
 mod encode;
 mod formatter;
 mod geometry;
+mod htree;
 
 use std::io;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ pub struct FormatOptions {
     pub size_bytes: u64,
     /// One inode for so many bytes.
     pub bytes_per_inode: u64,
-    /// Identity of the filesystem.
+    /// Identity of the filesystem, not zero; also the seed of the hashes in indexed directories.
     pub uuid: [u8; 16],
     /// When it is said to be made, in seconds since 1970.
     pub time_seconds: i64,

@@ -164,6 +164,30 @@ fn a_file_in_many_pieces_is_whole() {
 }
 
 #[test]
+fn large_directories_have_an_index_that_e2fsck_agrees_with() {
+    let dir = tempfile::tempdir().unwrap();
+    // Names of all lengths and bytes; enough of the long ones for a second level of the index.
+    let long = |index: usize| [vec![b'a' + (index % 26) as u8; 240], index.to_string().into_bytes()].concat();
+    let odd =
+        |index: usize| [&index.to_le_bytes().map(|byte| byte.max(1) | 0x80)[..], index.to_string().as_bytes()].concat();
+    let short = |index: usize| format!("{index}").into_bytes();
+    let kinds: [(usize, &dyn Fn(usize) -> Vec<u8>); 4] = [(300, &short), (5000, &odd), (9000, &long), (40_000, &short)];
+    for (number, (count, name)) in kinds.into_iter().enumerate() {
+        let image = dir.path().join(number.to_string());
+        let options = FormatOptions { bytes_per_inode: 2048, ..options(128 << 20, 0) };
+        let mut formatter = create(&image, options);
+        formatter.add_directory(b"d", root(0o755)).unwrap();
+        formatter.add_file(b"file", root(0o644), 0, &mut &b""[..]).unwrap();
+        for index in 0..count {
+            formatter.add_hard_link(&[b"d/".to_vec(), name(index)].concat(), b"file").unwrap();
+        }
+        formatter.finish().unwrap();
+        check_clean(&image);
+        assert_eq!(arcbox_ext4::Reader::new(&image).unwrap().list_dir("/d").unwrap().len(), count);
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("image");

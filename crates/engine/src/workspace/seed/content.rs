@@ -1,6 +1,6 @@
 //! Reads the content of a seed's files, at most as much as there was when each was opened, and tells what changed meanwhile.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -58,8 +58,8 @@ impl<'a> Contents<'a> {
                 (Source::Slice { file: &self.tree.files[*file], at: *offset }, size_bytes)
             }
             Content::Host { dir, path } => {
-                let file = self.host_dir(*dir, parent(path))?.open_file(name(path))?;
-                let before = look(&file)?;
+                let (file, metadata) = self.host_dir(*dir, parent(path))?.open_file(name(path))?;
+                let before = look(&metadata);
                 (Source::Host { file, before }, before.0)
             }
         };
@@ -81,7 +81,7 @@ impl Opened<'_> {
     pub(in super::super) fn fault(&mut self) -> Option<Fault> {
         if let Source::Host { file, before } = &self.source
             && self.fault.is_none()
-            && look(file).ok() != Some(*before)
+            && file.metadata().ok().map(|metadata| look(&metadata)) != Some(*before)
         {
             self.fault = Some(Fault::Changed);
         }
@@ -121,7 +121,6 @@ impl Read for Opened<'_> {
     }
 }
 
-fn look(file: &File) -> io::Result<Look> {
-    let metadata = file.metadata()?;
-    Ok((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+fn look(metadata: &Metadata) -> Look {
+    (metadata.len(), metadata.mtime(), metadata.mtime_nsec())
 }

@@ -1,7 +1,7 @@
 //! A directory of the host, held open. What lies below is reached by its descriptor and never through a link, so that
 //! nothing that changes meanwhile leads out of it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -89,17 +89,18 @@ impl HostDir {
         Ok(readlinkat(&self.fd, name, Vec::new())?.into_bytes())
     }
 
-    /// Opens a regular file for reading; anything else is refused.
-    pub(super) fn open_file(&self, name: &[u8]) -> io::Result<File> {
+    /// Opens a regular file for reading, and says what it is; anything else is refused.
+    pub(super) fn open_file(&self, name: &[u8]) -> io::Result<(File, Metadata)> {
         let file = File::from(openat(&self.fd, name, FILE_FLAGS, Mode::empty())?);
-        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        let metadata = file.metadata()?;
+        if metadata.is_file() { Ok((file, metadata)) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
     /// The content of a regular file; `None` when there is none of that name.
     pub(super) fn read(&self, name: &[u8], bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
         let file = match self.open_file(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            result => result?,
+            result => result?.0,
         };
         let mut bytes = Vec::new();
         file.take(bytes_max + 1).read_to_end(&mut bytes)?;
