@@ -163,6 +163,9 @@ fn a_file_in_many_pieces_is_whole() {
     assert!(reader.read_file("/pieces", 0, None).unwrap() == content(size));
 }
 
+/// The name of the entry of a number.
+type NameOf<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+
 #[test]
 fn large_directories_have_an_index_that_e2fsck_agrees_with() {
     let dir = tempfile::tempdir().unwrap();
@@ -171,7 +174,7 @@ fn large_directories_have_an_index_that_e2fsck_agrees_with() {
     let odd =
         |index: usize| [&index.to_le_bytes().map(|byte| byte.max(1) | 0x80)[..], index.to_string().as_bytes()].concat();
     let short = |index: usize| format!("{index}").into_bytes();
-    let kinds: [(usize, &dyn Fn(usize) -> Vec<u8>); 4] = [(300, &short), (5000, &odd), (9000, &long), (40_000, &short)];
+    let kinds: [(usize, NameOf<'_>); 4] = [(300, &short), (5000, &odd), (9000, &long), (40_000, &short)];
     for (number, (count, name)) in kinds.into_iter().enumerate() {
         let image = dir.path().join(number.to_string());
         let options = FormatOptions { bytes_per_inode: 2048, ..options(128 << 20, 0) };
