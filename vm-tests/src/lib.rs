@@ -2,7 +2,7 @@
 //!
 //! [`Home`] is a user of one test: own state, configuration and temporary files, and either the machine's shared cache
 //! of environments or an empty one. [`Pyro`] is one call of the program, [`Outcome`] what came of it, [`Running`] the time
-//! between, [`Terminal`] the same on a terminal. [`leftovers`] finds what a call left behind. [`archive`] makes a Debian
+//! between, [`Terminal`] the same on a terminal. [`Workspace`] is a workspace of such a user, [`mcp`] a chat host. [`leftovers`] finds what a call left behind. [`archive`] makes a Debian
 //! archive with a key of its own and [`http`] serves it, with faults to order; [`Mirror`] is a user of such an archive, and
 //! [`tiny`] a system that is small enough to be installed by a test.
 //!
@@ -15,6 +15,7 @@ mod guests;
 mod home;
 pub mod http;
 pub mod leftovers;
+pub mod mcp;
 mod mirror;
 mod outcome;
 mod pyro;
@@ -22,6 +23,7 @@ mod running;
 mod surroundings;
 mod terminal;
 pub mod tiny;
+mod workspace;
 
 pub use home::Home;
 pub use mirror::Mirror;
@@ -30,6 +32,7 @@ pub use pyro::Pyro;
 pub use running::Running;
 pub use surroundings::pyro_binary;
 pub use terminal::Terminal;
+pub use workspace::Workspace;
 
 /// The environment most tests run in.
 pub const DEBIAN: &str = "debian:12";

@@ -52,6 +52,24 @@ impl Lock {
         Self::take_with(path, FlockOperation::LockExclusive)
     }
 
+    /// Takes the lock of a directory itself, blocking the thread until it is free. It needs no file and leaves none; it is for
+    /// the moment in which something in the directory is looked at and changed.
+    ///
+    /// # Errors
+    /// Only [`LockError::Io`].
+    pub fn wait_for_directory(path: &Path) -> Result<Self, LockError> {
+        let io_error = |source| LockError::Io { path: path.to_owned(), source };
+        super::home::create_private_dir(path).map_err(io_error)?;
+        let dir = File::open(path).map_err(io_error)?;
+        loop {
+            match flock(&dir, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(Self { _file: dir }),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(io_error(errno.into())),
+            }
+        }
+    }
+
     fn take_with(path: &Path, operation: FlockOperation) -> Result<Self, LockError> {
         let io_error = |source| LockError::Io { path: path.to_owned(), source };
         if let Some(parent) = path.parent() {

@@ -200,6 +200,9 @@ pub async fn supervise<S: MachineSource>(
     write_state(&dir, &state).map_err(file("write the state"))?;
     if !running() && is_new {
         machine.abandon().await;
+        // Unfinished, and without a maker: rubbish for whoever looks next.
+        set_phase(&mut state, WorkspacePhase::Creating, None);
+        write_state(&dir, &state).map_err(file("write the state"))?;
         return Err(SuperviseError::MakerGone);
     }
 

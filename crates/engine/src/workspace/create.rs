@@ -188,14 +188,10 @@ impl Workspaces<'_> {
             seed: None,
         };
         // Two makers of one name: the lock lets the second see the first.
-        let _names = Lock::wait(&self.names_lock())?;
+        let _names = Lock::wait_for_directory(&self.home.workspaces_dir())?;
         self.check_name_free(request.name.as_deref(), &making.id)?;
         write_record(&making.dir, &record)?;
         Ok(making)
-    }
-
-    pub(super) fn names_lock(&self) -> std::path::PathBuf {
-        self.home.workspaces_dir().join("names.lock")
     }
 
     pub(super) fn check_name_free(&self, name: Option<&str>, own_id: &str) -> Result<(), WorkspaceError> {

@@ -56,7 +56,7 @@ impl Workspaces<'_> {
         ttl.map_or(Ok(()), check_ttl)?;
         let dir = &workspace.dir;
         {
-            let _names = Lock::wait(&self.names_lock())?;
+            let _names = Lock::wait_for_directory(&self.home.workspaces_dir())?;
             let _record = Lock::wait(&dir.record_lock())?;
             let read = |source| WorkspaceError::File { what: "read", path: dir.record(), source };
             let mut record: WorkspaceRecord = read_json(&dir.record()).map_err(read)?;
