@@ -119,7 +119,7 @@ fn any_change_becomes_a_patch_that_git_applies() {
     if Workspace::new(|_| ()).is_none() || Repository::new().is_none() {
         return eprintln!("{SKIPPED}, or there is no git");
     }
-    let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 32, failure_persistence: None, ..Config::default() });
     let result = runner.run(&(trees::tree(), trees::steps()), |(seed, steps)| {
         let workspace = Workspace::new(|top| seed.iter().for_each(|step| step.apply(top))).expect("an overlay");
         let repository = Repository::new().expect("git");

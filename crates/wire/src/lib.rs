@@ -16,6 +16,7 @@ pub mod files;
 pub mod frame;
 pub mod lifecycle;
 pub mod message;
+pub mod patch;
 pub mod search;
 pub mod tool;
 pub mod version;

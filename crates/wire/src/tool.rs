@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::changes::Changes;
 use crate::files::{Edit, List, Read, Write};
+use crate::patch::ApplyPatch;
 use crate::search::Search;
 
 /// Most bytes the JSON of a tool may have: it is one argument of a process, and the kernel takes 128 KiB at most.
@@ -43,6 +44,8 @@ pub enum Tool {
     Search(Search),
     /// What the workspace changed since its baseline.
     Changes(Changes),
+    /// A patch, applied.
+    ApplyPatch(ApplyPatch),
 }
 
 impl Tool {
@@ -56,6 +59,7 @@ impl Tool {
             Self::Edit(_) => "edit",
             Self::Search(_) => "search",
             Self::Changes(_) => "changes",
+            Self::ApplyPatch(_) => "apply_patch",
         }
     }
 }

@@ -9,6 +9,7 @@ mod changes;
 mod files;
 mod ground;
 mod input;
+mod patch;
 mod search;
 
 use std::ffi::OsString;
@@ -55,6 +56,7 @@ fn dispatch(tool: Tool, ground: &Ground, answer: &mut Answer<impl Write>) -> Res
         Tool::Write(write) => files::write(&write, ground, std::io::stdin().lock(), answer),
         Tool::Edit(edit) => files::edit(&edit, ground, std::io::stdin().lock(), answer),
         Tool::Search(search) => search::search(&search, ground, answer),
+        Tool::ApplyPatch(request) => patch::apply(&request, ground, std::io::stdin().lock(), answer),
         Tool::Changes(request) => changes::changes(&request, ground, answer),
     }
 }

@@ -18,6 +18,7 @@ use super::{Ground, io_fault, shown};
 
 pub(crate) use edit::edit;
 pub(crate) use list::list;
+pub(super) use nearest::nearest;
 pub(crate) use read::read;
 pub(crate) use write::write;
 

@@ -28,7 +28,7 @@ const LIKENESS_MIN: f32 = 0.4;
 const LINES_BEFORE: usize = 2;
 
 /// The lines of `content` that are most like `text`, and in what they differ if that is plain.
-pub(super) fn nearest(content: &[u8], text: &[u8]) -> (Vec<NearLine>, Option<Difference>) {
+pub(in crate::tool) fn nearest(content: &[u8], text: &[u8]) -> (Vec<NearLine>, Option<Difference>) {
     let lines: Vec<&[u8]> = content.split(|byte| *byte == b'\n').take(FILE_LINES_MAX).collect();
     if let Some(at) = with_other_line_ends(content, text) {
         let first = memchr::memchr_iter(b'\n', &content[..at]).count();
