@@ -28,7 +28,20 @@ From zero to a command in a microVM:
   pyro doctor                               is this machine ready?
   pyro env list                             what can be run
   pyro env pull debian:12                   fetch it, once
-  pyro run debian:12 -- git --version       run a command in a machine of its own";
+  pyro run debian:12 -- git --version       run a command in a machine of its own
+  pyro mcp serve                            the tools for a chat host, which starts it itself:
+
+  claude mcp add pyro -- pyro mcp serve
+  codex mcp add pyro -- pyro mcp serve
+  opencode mcp add pyro -- pyro mcp serve
+
+A workspace, as the chat host's model has it:
+  pyro workspace create debian:12 --name fix --seed-path .
+  pyro workspace exec fix -- make test
+  pyro workspace list
+  pyro workspace logs fix
+  pyro workspace reset fix
+  pyro workspace delete fix";
 
 /// Disposable microVM workspaces for coding agents
 #[derive(Debug, Parser)]
