@@ -95,6 +95,17 @@ fn environments_that_are_not_there() {
 }
 
 #[test]
+fn files_of_workspaces_that_are_not_there() {
+    check("file_read_unknown", &["workspace", "file", "read", "fix", "src/main.rs"]);
+    check("file_search_unknown_json", &["ws", "file", "search", "fix", "x", "--json"]);
+    check("file_write_nothing", &["workspace", "file", "write", "fix", "f"]);
+    check("file_write_twice", &["workspace", "file", "write", "fix", "f", "--text", "-", "--text-file", "-"]);
+    check("file_read_line_zero", &["workspace", "file", "read", "fix", "f", "--offset", "0"]);
+    check("file_read_too_much", &["workspace", "file", "read", "fix", "f", "--max-bytes", "16777217"]);
+    check("file_list_no_path", &["workspace", "file", "list", "fix", ""]);
+}
+
+#[test]
 fn wrong_settings() {
     let home = Home::new();
     let output = home.command(&["doctor", "--json"]).env("PYRO_ACCELERATOR", "warp").output().unwrap();

@@ -2,6 +2,7 @@
 
 mod create;
 mod exec;
+mod file;
 mod lifecycle;
 mod list;
 mod logs;
@@ -29,6 +30,9 @@ pub(crate) enum WorkspaceVerb {
     Status(lifecycle::StatusArgs),
     /// Run a command in a workspace
     Exec(exec::ExecArgs),
+    /// Look at the files of a workspace, and change them
+    #[command(subcommand)]
+    File(file::FileVerb),
     /// Show what was run in a workspace, and what it printed
     Logs(logs::LogsArgs),
     /// Put a workspace back to what it was in the beginning
@@ -50,6 +54,7 @@ impl WorkspaceVerb {
             Self::Update(args) => args.json,
             Self::Status(args) => args.json,
             Self::Exec(args) => args.json,
+            Self::File(verb) => verb.json(),
             Self::Logs(args) => args.json,
             Self::Reset(args) => args.json,
             Self::Stop(args) => args.json,
@@ -70,6 +75,7 @@ impl WorkspaceVerb {
             Self::Update(args) => args.handle(face),
             Self::Status(args) => args.handle(face),
             Self::Exec(args) => args.handle(face),
+            Self::File(verb) => verb.handle(face),
             Self::Logs(args) => args.handle(face),
             Self::Reset(args) => args.handle(face),
             Self::Stop(args) => args.handle(face),
