@@ -22,6 +22,14 @@ pub enum EnvironmentError {
         /// The names there are.
         known: Vec<String>,
     },
+    /// Workspaces are made of it.
+    #[error("the environment {name} is what the workspaces {} are made of", workspaces.join(", "))]
+    HasWorkspaces {
+        /// Its name.
+        name: String,
+        /// What they are called.
+        workspaces: Vec<String>,
+    },
     /// It is in the catalog but not on this disk.
     #[error("the environment {name} is not installed")]
     NotInstalled {

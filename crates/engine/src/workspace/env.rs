@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::finish::GuestFinisher;
+use super::directory::Workspaces;
 use super::machines::{MachineError, MachineRequest, MachineSize, Machines};
 use crate::Settings;
-use crate::environment::{EnvironmentError, PruneOptions, PrunedItem, PrunedKind, Pull, Pulled};
+use crate::environment::{EnvironmentError, Environments, PruneOptions, PrunedItem, PrunedKind, Pull, Pulled, Removed};
 use crate::progress::Reporter;
 use crate::store::home::Home;
 use crate::supervisor::template;
@@ -35,6 +36,9 @@ pub enum PullError {
 /// # Errors
 /// See [`PullError`].
 pub async fn pull(settings: &Settings, name: &str, force: bool, report: Reporter<'_>) -> Result<Pulled, PullError> {
+    if force {
+        check_unused(settings, name)?;
+    }
     let machines = Machines::new(settings);
     let cpu_count = std::thread::available_parallelism().map_or(1, usize::from);
     let finisher = GuestFinisher {
@@ -57,6 +61,24 @@ pub async fn pull(settings: &Settings, name: &str, force: bool, report: Reporter
         .await
         .map_err(|source| PullError::FirstMachine { name: name.to_owned(), source: Box::new(source) })?;
     Ok(pulled)
+}
+
+/// Removes an installed environment that no workspace is made of.
+///
+/// # Errors
+/// [`EnvironmentError::HasWorkspaces`] and those of [`Environments::remove`](crate::environment::Environments::remove).
+pub fn remove(settings: &Settings, name: &str) -> Result<Removed, EnvironmentError> {
+    check_unused(settings, name)?;
+    Environments::new(settings).remove(name)
+}
+
+/// The disk of a workspace fits the very environment it was made over, and no other of the same name.
+fn check_unused(settings: &Settings, name: &str) -> Result<(), EnvironmentError> {
+    // A state directory that cannot be read has no workspaces that could be used.
+    let all = Workspaces::new(settings).list().unwrap_or_default();
+    let users = all.iter().filter(|workspace| workspace.record.environment == name);
+    let workspaces: Vec<String> = users.map(|workspace| workspace.called().to_owned()).collect();
+    if workspaces.is_empty() { Ok(()) } else { Err(EnvironmentError::HasWorkspaces { name: name.to_owned(), workspaces }) }
 }
 
 /// Removes what no installed environment needs: templates of environments that are gone, and what the environments' own

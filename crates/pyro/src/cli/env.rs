@@ -180,7 +180,7 @@ fn inspect(name: &str, settings: &Settings) -> Result<EnvDetails, Failure> {
 }
 
 fn remove(name: &str, settings: &Settings) -> Result<EnvRemoved, Failure> {
-    let removed = Environments::new(settings).remove(name)?;
+    let removed = env::remove(settings, name)?;
     let note = match removed.kernel_shared_with.as_slice() {
         [] => "its kernel, downloads and templates stay until 'pyro env prune --all'".to_owned(),
         others => format!("its kernel stays: {} boots it, too", others.join(", ")),

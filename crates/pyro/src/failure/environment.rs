@@ -54,6 +54,9 @@ impl From<EnvironmentError> for Failure {
                 of(Kind::NotFound).hint(format!("there are {}", known.join(", ")))
             }
             EnvironmentError::NotInstalled { ref name } => of(Kind::NotFound).hint(format!("pyro env pull {name}")),
+            EnvironmentError::HasWorkspaces { .. } => {
+                of(Kind::Conflict).hint("take home what you need of them, then 'pyro workspace delete' them")
+            }
             EnvironmentError::InUse { .. } => {
                 of(Kind::Conflict).hint("end its runs and stop its workspaces ('pyro workspace list'), then try again")
             }

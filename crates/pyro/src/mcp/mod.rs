@@ -27,7 +27,7 @@ use std::time::Duration;
 use pyro_engine::Settings;
 use rmcp::ServiceExt;
 use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::transport::stdio;
+use rmcp::transport::io::stdio_pipes;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use profile::Profile;
@@ -36,9 +36,6 @@ use self::host_paths::HostPaths;
 use self::server::Server;
 use self::transport::Patient;
 use crate::failure::{Failure, Kind};
-
-/// How long calls that are being carried out get when the server ends.
-const LAST_CALLS_LIMIT: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether the parent is still there. The kernel's own signal for that tells of the end of the thread
 /// that started us, which need not be its process's.
@@ -73,13 +70,13 @@ pub(crate) fn serve(settings: Settings, serve: Serve) -> Result<(), Failure> {
             () = ended_from_outside() => Ok(()),
         }
     });
-    // A thread may sit in a blocking read of standard input; it ends with the process.
-    runtime.shutdown_timeout(LAST_CALLS_LIMIT);
+    // What was being carried out is dropped, and with it what was half made; a seed that is being read ends with the process.
+    runtime.shutdown_background();
     result
 }
 
 async fn session_of(server: Server) -> Result<(), Failure> {
-    let (input, output) = stdio();
+    let (input, output) = stdio_pipes();
     let transport = Patient::new(AsyncRwTransport::new_server(input, output));
     let running = match server.serve(transport).await {
         Ok(running) => running,
