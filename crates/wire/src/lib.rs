@@ -11,6 +11,7 @@
 pub mod changes;
 pub mod credit;
 pub mod exec;
+pub mod export;
 pub mod fault;
 pub mod files;
 pub mod frame;

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::changes::Changes;
+use crate::export::Export;
 use crate::files::{Edit, List, Read, Write};
 use crate::patch::ApplyPatch;
 use crate::search::Search;
@@ -46,6 +47,8 @@ pub enum Tool {
     Changes(Changes),
     /// A patch, applied.
     ApplyPatch(ApplyPatch),
+    /// A file or a directory, sent home.
+    Export(Export),
 }
 
 impl Tool {
@@ -60,6 +63,7 @@ impl Tool {
             Self::Search(_) => "search",
             Self::Changes(_) => "changes",
             Self::ApplyPatch(_) => "apply_patch",
+            Self::Export(_) => "export",
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 
 use super::client::{ClientError, Connection};
 use super::diff::{DiffError, DiffRequest, patch};
+use super::tool::ToolHost;
 use crate::store::hex;
 use crate::supervisor::protocol::Ask;
 
@@ -39,12 +40,32 @@ impl<'a> Seen<'a> {
     /// # Errors
     /// The workspace does not answer any more.
     pub async fn tell(self, connection: &Connection) -> Result<(), ClientError> {
-        connection.ask(Ask::ChangesSeen { digest: self.digest() }).await.map(drop)
+        tell(connection, self.digest()).await
     }
 
-    fn digest(self) -> String {
+    /// The digest of what went through.
+    #[must_use]
+    pub fn digest(self) -> String {
         hex::encode(self.digest.finish().as_ref())
     }
+}
+
+/// Tells a workspace that the whole patch of this digest was seen.
+///
+/// # Errors
+/// The workspace does not answer any more.
+pub async fn tell(connection: &Connection, digest: String) -> Result<(), ClientError> {
+    connection.ask(Ask::ChangesSeen { digest }).await.map(drop)
+}
+
+/// The digest of all changes as they are now.
+///
+/// # Errors
+/// The workspace cannot be asked.
+pub async fn current(host: &impl ToolHost) -> Result<String, DiffError> {
+    let mut writer = Seen::new(None);
+    patch(host, &DiffRequest::default(), &mut writer).await?;
+    Ok(writer.digest())
 }
 
 /// How many changed paths of a workspace nobody has seen yet. `seen` is the digest of what was seen last.

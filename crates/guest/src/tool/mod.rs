@@ -6,6 +6,7 @@
 
 mod answer;
 mod changes;
+mod export;
 mod files;
 mod ground;
 mod input;
@@ -57,6 +58,7 @@ fn dispatch(tool: Tool, ground: &Ground, answer: &mut Answer<impl Write>) -> Res
         Tool::Edit(edit) => files::edit(&edit, ground, std::io::stdin().lock(), answer),
         Tool::Search(search) => search::search(&search, ground, answer),
         Tool::ApplyPatch(request) => patch::apply(&request, ground, std::io::stdin().lock(), answer),
+        Tool::Export(request) => export::export(&request, ground, answer),
         Tool::Changes(request) => changes::changes(&request, ground, answer),
     }
 }

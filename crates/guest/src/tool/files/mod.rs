@@ -57,7 +57,7 @@ fn kind(stat: &Stat) -> EntryKind {
     }
 }
 
-fn modified_ns(stat: &Stat) -> i64 {
+pub(super) fn modified_ns(stat: &Stat) -> i64 {
     let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
     stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
