@@ -13,6 +13,7 @@ mod rivals;
 mod rows;
 mod sample;
 mod table;
+mod workspaces;
 
 use std::process::ExitCode;
 

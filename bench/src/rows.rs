@@ -10,6 +10,7 @@ use crate::bed::{Bed, ended_well};
 use crate::memory;
 use crate::rivals::{self, Rival};
 use crate::sample::{Figures, Measured, Unit};
+use crate::workspaces;
 
 /// One line of the table.
 pub(crate) struct Row {
@@ -39,6 +40,17 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "memory-first", what: "one idle machine, all its processes (PSS)", measure: memory::first },
     Row { name: "memory-next", what: "each further idle machine of the template (PSS)", measure: memory::next },
     Row { name: "template", what: "pyro run -- true with no template there: build, save, start", measure: template },
+    Row {
+        name: "tools-list",
+        what: "pyro mcp serve, from its start to its list of tools",
+        measure: workspaces::tools_list,
+    },
+    Row { name: "create", what: "workspace create, empty", measure: workspaces::create },
+    Row { name: "create-seeded", what: "workspace create of 10,000 files, 50 MB", measure: workspaces::create_seeded },
+    Row { name: "ws-exec", what: "workspace exec -- true, whole process", measure: workspaces::exec },
+    Row { name: "ws-output", what: "workspace exec printing 3 MB", measure: workspaces::output },
+    Row { name: "ws-reset", what: "workspace reset after 100 MB were written", measure: workspaces::reset },
+    Row { name: "ws-diff", what: "workspace diff, one change among 10,000 files", measure: workspaces::diff },
     Row { name: "bwrap-true", what: "bubblewrap, same files: true", measure: |bed| rival(bed, Rival::Bwrap, TRUE) },
     Row { name: "bwrap-git", what: "bubblewrap: git --version", measure: |bed| rival(bed, Rival::Bwrap, GIT) },
     Row {

@@ -89,7 +89,8 @@ fn the_reference_is_up_to_date() {
 }
 
 fn reference() -> String {
-    let mut text = "# MCP reference\n\nWritten from the server's own words; `cargo xtask references` writes it anew.\n".to_owned();
+    let mut text =
+        "# MCP reference\n\nWritten from the server's own words; `cargo xtask references` writes it anew.\n".to_owned();
     for (profile, words) in [
         ("workspace-core", "The default: the whole loop of a coding task."),
         ("vm-run", "One tool, for a host that only wants to run a command somewhere else."),

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::finish::GuestFinisher;
 use super::directory::Workspaces;
+use super::finish::GuestFinisher;
 use super::machines::{MachineError, MachineRequest, MachineSize, Machines};
 use crate::Settings;
 use crate::environment::{EnvironmentError, Environments, PruneOptions, PrunedItem, PrunedKind, Pull, Pulled, Removed};
@@ -78,7 +78,11 @@ fn check_unused(settings: &Settings, name: &str) -> Result<(), EnvironmentError>
     let all = Workspaces::new(settings).list().unwrap_or_default();
     let users = all.iter().filter(|workspace| workspace.record.environment == name);
     let workspaces: Vec<String> = users.map(|workspace| workspace.called().to_owned()).collect();
-    if workspaces.is_empty() { Ok(()) } else { Err(EnvironmentError::HasWorkspaces { name: name.to_owned(), workspaces }) }
+    if workspaces.is_empty() {
+        Ok(())
+    } else {
+        Err(EnvironmentError::HasWorkspaces { name: name.to_owned(), workspaces })
+    }
 }
 
 /// Removes what no installed environment needs: templates of environments that are gone, and what the environments' own
