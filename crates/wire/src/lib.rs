@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod message;
 pub mod patch;
 pub mod search;
+pub mod sync;
 pub mod tool;
 pub mod version;
 

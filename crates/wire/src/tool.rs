@@ -12,6 +12,7 @@ use crate::export::Export;
 use crate::files::{Edit, List, Read, Write};
 use crate::patch::ApplyPatch;
 use crate::search::Search;
+use crate::sync::{Digests, Inventory, Receive};
 
 /// Most bytes the JSON of a tool may have: it is one argument of a process, and the kernel takes 128 KiB at most.
 pub const TOOL_BYTES_MAX: usize = 100 * 1024;
@@ -49,6 +50,12 @@ pub enum Tool {
     ApplyPatch(ApplyPatch),
     /// A file or a directory, sent home.
     Export(Export),
+    /// What is in directories, to be compared.
+    Inventory(Inventory),
+    /// What files hold, to be compared.
+    Digests(Digests),
+    /// Files, directories and links, put or removed.
+    Receive(Receive),
 }
 
 impl Tool {
@@ -64,6 +71,9 @@ impl Tool {
             Self::Changes(_) => "changes",
             Self::ApplyPatch(_) => "apply_patch",
             Self::Export(_) => "export",
+            Self::Inventory(_) => "inventory",
+            Self::Digests(_) => "digests",
+            Self::Receive(_) => "receive",
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod search;
 pub mod seed;
 pub mod seen;
 pub mod supervise;
+pub mod sync;
 pub mod tool;
 
 pub use directory::{Workspace, Workspaces};

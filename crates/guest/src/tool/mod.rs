@@ -12,6 +12,7 @@ mod ground;
 mod input;
 mod patch;
 mod search;
+mod sync;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -60,6 +61,9 @@ fn dispatch(tool: Tool, ground: &Ground, answer: &mut Answer<impl Write>) -> Res
         Tool::ApplyPatch(request) => patch::apply(&request, ground, std::io::stdin().lock(), answer),
         Tool::Export(request) => export::export(&request, ground, answer),
         Tool::Changes(request) => changes::changes(&request, ground, answer),
+        Tool::Inventory(inventory) => sync::inventory(&inventory, ground, std::io::stdin().lock(), answer),
+        Tool::Digests(digests) => sync::digests(&digests, ground, std::io::stdin().lock(), answer),
+        Tool::Receive(receive) => sync::receive(&receive, ground, std::io::stdin().lock(), answer),
     }
 }
 

@@ -9,15 +9,15 @@ use super::tree::{Content, SeedTree, name, parent};
 
 /// Opens the files of one tree. Best asked in the order of the tree, as it keeps the last directory open.
 #[derive(Debug)]
-pub(in super::super) struct Contents<'a> {
+pub(crate) struct Contents<'a> {
     tree: &'a SeedTree,
     last: Option<(usize, Vec<u8>, HostDir)>,
 }
 
 /// One file's content: exactly [`Opened::size_bytes`] bytes, whatever happens to the file.
 #[derive(Debug)]
-pub(in super::super) struct Opened<'a> {
-    pub(in super::super) size_bytes: u64,
+pub(crate) struct Opened<'a> {
+    pub(crate) size_bytes: u64,
     source: Source<'a>,
     left: u64,
     fault: Option<Fault>,
@@ -25,7 +25,7 @@ pub(in super::super) struct Opened<'a> {
 
 /// Why content is not what the file held when it was opened. Zeros stand for what is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) enum Fault {
+pub(crate) enum Fault {
     /// It changed meanwhile.
     Changed,
     /// It cannot be read to its end; the cause.
@@ -43,7 +43,7 @@ enum Source<'a> {
 type Look = (u64, i64, i64);
 
 impl<'a> Contents<'a> {
-    pub(in super::super) fn new(tree: &'a SeedTree) -> Self {
+    pub(crate) fn new(tree: &'a SeedTree) -> Self {
         Self { tree, last: None }
     }
 
@@ -51,7 +51,7 @@ impl<'a> Contents<'a> {
     ///
     /// # Errors
     /// As `open`.
-    pub(in super::super) fn open(&mut self, content: &'a Content, size_bytes: u64) -> io::Result<Opened<'a>> {
+    pub(crate) fn open(&mut self, content: &'a Content, size_bytes: u64) -> io::Result<Opened<'a>> {
         let (source, size_bytes) = match content {
             Content::Bytes(bytes) => (Source::Bytes(bytes), bytes.len() as u64),
             Content::Slice { file, offset } => {
@@ -78,7 +78,7 @@ impl<'a> Contents<'a> {
 
 impl Opened<'_> {
     /// What went wrong; to be asked when everything was read.
-    pub(in super::super) fn fault(&mut self) -> Option<Fault> {
+    pub(crate) fn fault(&mut self) -> Option<Fault> {
         if let Source::Host { file, before } = &self.source
             && self.fault.is_none()
             && file.metadata().ok().map(|metadata| look(&metadata)) != Some(*before)

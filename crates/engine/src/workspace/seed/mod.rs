@@ -8,7 +8,7 @@
 
 mod archive;
 mod checkout;
-mod content;
+pub(super) mod content;
 mod disk;
 #[cfg(test)]
 mod fixture;

@@ -61,7 +61,8 @@ pub enum About {
 }
 
 impl SeedNotes {
-    pub(super) fn add(&mut self, about: About, path: &[u8], detail: impl Into<String>) {
+    /// Adds one.
+    pub(crate) fn add(&mut self, about: About, path: &[u8], detail: impl Into<String>) {
         let count = self.counts.entry(about).or_default();
         *count += 1;
         if *count <= NAMED_MAX {
@@ -81,6 +82,18 @@ impl SeedNotes {
     #[must_use]
     pub fn count(&self, about: About) -> u64 {
         self.counts.get(&about).copied().unwrap_or_default()
+    }
+
+    /// Takes over the notes of a later step; of those that are only counted, the number.
+    pub(crate) fn extend(&mut self, later: Self) {
+        let unnamed: Vec<(About, u64)> =
+            later.groups().map(|(about, count, named)| (about, count - named.len() as u64)).collect();
+        for note in later.named {
+            self.add(note.about, &note.path, note.detail);
+        }
+        for (about, count) in unnamed {
+            *self.counts.entry(about).or_default() += count;
+        }
     }
 
     /// Whether there is nothing to say.

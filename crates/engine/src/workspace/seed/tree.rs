@@ -1,6 +1,6 @@
 //! [`SeedTree`]: what a seed is made of, in the order in which it is written. Content is not in it, only where to read it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -24,6 +24,8 @@ pub struct SeedTree {
     pub(super) dirs: Vec<HostDir>,
     pub(super) files: Vec<File>,
     pub(super) rules: Rules,
+    /// What is in the source and was not taken.
+    pub(super) not_taken: HashSet<Vec<u8>>,
 }
 
 /// One name in a seed.
@@ -105,10 +107,13 @@ impl SeedTree {
         })
     }
 
-    /// Whether a seed of the same source would leave out `path` (a directory if `is_dir`): it is ignored, or looks secret.
+    /// Whether `path` (a directory if `is_dir`) is left out of a seed of this source, whether it is there or not: it is ignored,
+    /// looks secret, or was met and not taken.
     #[must_use]
     pub fn leaves_out(&self, path: &[u8], is_dir: bool) -> bool {
-        self.rules.leave_out(path, is_dir)
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        let met = ends.chain([path.len()]).any(|end| self.not_taken.contains(&path[..end]));
+        met || self.rules.leave_out(path, is_dir)
     }
 }
 
@@ -121,6 +126,7 @@ pub(super) struct TreeBuilder {
     files: Vec<File>,
     /// Files of the host by device and inode, so that a second name becomes a hard link.
     inodes: HashMap<(u64, u64), usize>,
+    not_taken: HashSet<Vec<u8>>,
 }
 
 impl TreeBuilder {
@@ -169,26 +175,31 @@ impl TreeBuilder {
     }
 
     pub(super) fn note(&mut self, about: About, path: &[u8], detail: impl Into<String>) {
+        let not_taken =
+            matches!(about, About::SecretLeftOut | About::SpecialLeftOut | About::Unreadable | About::TooDeep);
+        if not_taken && !path.is_empty() {
+            self.not_taken.insert(path.to_vec());
+        }
         self.notes.add(about, path, detail);
     }
 
     pub(super) fn finish(self, root: Attributes, rules: Rules) -> SeedTree {
-        let Self { entries, notes, dirs, files, .. } = self;
-        SeedTree { root, entries, notes, dirs, files, rules }
+        let Self { entries, notes, dirs, files, not_taken, .. } = self;
+        SeedTree { root, entries, notes, dirs, files, rules, not_taken }
     }
 }
 
 /// `dir/name`, or the name alone at the top.
-pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
 /// The directory of a path; empty at the top.
-pub(super) fn parent(path: &[u8]) -> &[u8] {
+pub(crate) fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(b"", |end| &path[..end])
 }
 
 /// The last part of a path.
-pub(super) fn name(path: &[u8]) -> &[u8] {
+pub(crate) fn name(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(path, |end| &path[end + 1..])
 }

@@ -20,7 +20,7 @@ pub(crate) use edit::edit;
 pub(crate) use list::list;
 pub(super) use nearest::nearest;
 pub(crate) use read::read;
-pub(crate) use write::write;
+pub(crate) use write::{make_directories, write};
 
 /// Opens a regular file for reading. What is something else is not opened at all: opening a device can do things.
 fn open_regular(ground: &Ground, path: &Word) -> Result<(File, Stat), Fault> {
@@ -45,7 +45,7 @@ fn require_regular(path: &[u8], stat: &Stat) -> Result<(), Fault> {
     Err(Fault::new(FaultKind::WrongKind, format!("{} is {what}, not a file", shown(path))))
 }
 
-fn kind(stat: &Stat) -> EntryKind {
+pub(crate) fn kind(stat: &Stat) -> EntryKind {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => EntryKind::Directory,
         FileType::Symlink => EntryKind::Symlink,
@@ -57,7 +57,7 @@ fn kind(stat: &Stat) -> EntryKind {
     }
 }
 
-pub(super) fn modified_ns(stat: &Stat) -> i64 {
+pub(crate) fn modified_ns(stat: &Stat) -> i64 {
     let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
     stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }

@@ -137,7 +137,7 @@ fn split(path: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
 }
 
 /// Opens a directory, made with those above it where they are missing.
-fn make_directories(ground: &Ground, path: &[u8]) -> Result<OwnedFd, Fault> {
+pub(crate) fn make_directories(ground: &Ground, path: &[u8]) -> Result<OwnedFd, Fault> {
     let open = || ground.open(&Word::from(path.to_vec()), OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
     let missing = match open() {
         Err(fault) if fault.kind == FaultKind::NotFound => fault,
