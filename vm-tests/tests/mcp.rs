@@ -14,6 +14,7 @@ fn project() -> tempfile::TempDir {
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("our own directory");
     write("calc.py", "def add(a, b):\n    return a - b\n");
     write("test_calc.py", "from calc import add\n\nassert add(2, 2) == 4, add(2, 2)\nprint('ok')\n");
+    write(".gitignore", "__pycache__/\n");
     write(".env", "TOKEN=secret\n");
     dir
 }
@@ -46,6 +47,19 @@ fn a_bug_is_found_mended_and_reset() {
     host.refused("workspace_delete", json!({"workspace": "fix"}), &["never diffed or exported"]);
     let diff = host.tool("workspace_diff", json!({"workspace": "fix"}));
     assert!(diff.text().contains("-    return a - b\n+    return a + b\n"), "{}", diff.text());
+    let export = json!({"workspace": "fix", "output_path": "fix.patch", "as_patch": true});
+    assert_eq!(host.tool("workspace_export", export.clone()).record()["changed_paths"], 1);
+    host.refused("workspace_export", export, &["fix.patch is there already"]);
+    let patch = std::fs::read_to_string(project.path().join("fix.patch")).expect("it was exported");
+    host.tool("workspace_reset", json!({"workspace": "fix"}));
+    let stale = json!({"workspace": "fix", "patch": patch.replace("a - b", "a * b")});
+    host.refused("workspace_patch_apply", stale, &["does not apply", "return a - b"]);
+    let applied = host.tool("workspace_patch_apply", json!({"workspace": "fix", "patch": patch}));
+    assert_eq!(applied.record()["files"][0]["path"], "calc.py");
+    let taken = json!({"workspace": "fix", "path": "calc.py", "output_path": "mended.py"});
+    host.tool("workspace_export", taken);
+    let mended = std::fs::read_to_string(project.path().join("mended.py")).expect("it was exported");
+    assert!(mended.contains("a + b"), "{mended}");
     host.tool("workspace_reset", json!({"workspace": "fix"}));
     assert!(host.tool("workspace_diff", json!({"workspace": "fix"})).text().starts_with("[nothing changed"));
     host.tool("workspace_delete", json!({"workspace": "fix"}));
@@ -150,6 +164,19 @@ fn nothing_of_the_host_is_reached_but_what_was_allowed() {
     ] {
         host.refused("workspace_create", arguments, &[part]);
     }
+    let id = create(&mut host, json!({}));
+    for path in ["../x", "link/x", "/etc/pyro-test", "src/../../x", "/proc/self/cwd/../x", ".", ""] {
+        let export = json!({"workspace": id, "path": "/etc/hostname", "output_path": path});
+        host.refused("workspace_export", export, &[]);
+    }
+    host.tool(
+        "workspace_exec",
+        json!({"workspace": id, "command": "ln -s /etc/passwd leak; ln -s ../../.. up; mkfifo pipe"}),
+    );
+    let export = json!({"workspace": id, "output_path": "all"});
+    assert_eq!(host.tool("workspace_export", export).record()["left_out"], 3);
+    assert_eq!(std::fs::read_dir(project.path().join("all")).expect("it was exported").count(), 0);
+    host.tool("workspace_delete", json!({"workspace": id, "discard": true}));
     for word in ["", "../..", "\u{202e}", "ffffffffffff", &"x".repeat(100_000)] {
         host.refused("workspace_exec", json!({"workspace": word, "command": "true"}), &["workspace"]);
     }

@@ -32,8 +32,8 @@ struct Root {
 pub(super) struct HostPath {
     /// Where it is, for people and for what is written down.
     pub(super) path: PathBuf,
-    /// The directory or file itself.
-    pub(super) file: File,
+    /// Keeps it what it was when it was checked.
+    _file: File,
 }
 
 /// A place on the host where something may be made.
@@ -82,7 +82,7 @@ impl HostPaths {
         let (root, inside) = self.locate(word)?;
         let opened =
             beneath(&root.dir, &inside, OFlags::RDONLY | OFlags::NONBLOCK).map_err(|errno| self.told(word, errno))?;
-        Ok(HostPath { path: root.path.join(&inside), file: opened.into() })
+        Ok(HostPath { path: root.path.join(&inside), _file: opened.into() })
     }
 
     /// The place that `word` names, in a directory that is there.

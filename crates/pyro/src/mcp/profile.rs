@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::tool::ToolDef;
-use super::{diff, exec, files, run, workspace};
+use super::{diff, exec, export, files, patch, run, workspace};
 
 /// A set of tools.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -31,7 +31,9 @@ const WORKSPACE_CORE: &[&ToolDef] = &[
     &files::WRITE,
     &files::EDIT,
     &files::SEARCH,
+    &patch::APPLY,
     &diff::DIFF,
+    &export::EXPORT,
     &workspace::RESET,
     &workspace::DELETE,
 ];
