@@ -20,6 +20,7 @@ pub struct Pyro {
     pub(crate) limit: Duration,
     input: Input,
     output: Option<File>,
+    through: Vec<String>,
 }
 
 /// What the call finds on its standard input.
@@ -36,7 +37,7 @@ pub(crate) enum Input {
 impl Pyro {
     pub(crate) fn new(args: &[&str]) -> Self {
         let args = args.iter().map(|&word| word.to_owned()).collect();
-        Self { args, env: Vec::new(), limit: LIMIT, input: Input::Nothing, output: None }
+        Self { args, env: Vec::new(), limit: LIMIT, input: Input::Nothing, output: None, through: Vec::new() }
     }
 
     /// Further arguments.
@@ -74,6 +75,13 @@ impl Pyro {
         self
     }
 
+    /// Started by this program with these arguments, which end with the call's own words.
+    #[must_use]
+    pub fn through(mut self, words: &[&str]) -> Self {
+        self.through = words.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// The test fails when the call takes longer.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -92,7 +100,8 @@ impl Pyro {
     #[track_caller]
     #[must_use]
     pub fn start(mut self) -> Running {
-        let mut command = self.command(&[]);
+        let through: Vec<&str> = self.through.iter().map(String::as_str).collect();
+        let mut command = self.command(&through);
         let input = std::mem::replace(&mut self.input, Input::Nothing);
         command.stdin(if matches!(input, Input::Nothing) { Stdio::null() } else { Stdio::piped() });
         command.stdout(self.output.take().map_or_else(Stdio::piped, Stdio::from)).stderr(Stdio::piped());

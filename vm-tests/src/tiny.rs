@@ -21,9 +21,9 @@ packages = [\"tiny\"]
 ";
 
 /// What the script that configures packages calls, and what tests do.
-const PROGRAMS: [&str; 19] = [
-    "cat", "chmod", "date", "dd", "grep", "head", "id", "ls", "mkdir", "mv", "nproc", "od", "rm", "sh", "sleep", "tr",
-    "true", "uname", "wc",
+const PROGRAMS: [&str; 20] = [
+    "cat", "chmod", "date", "dd", "echo", "grep", "head", "id", "ls", "mkdir", "mv", "nproc", "od", "rm", "sh",
+    "sleep", "tr", "true", "uname", "wc",
 ];
 
 /// The package.
