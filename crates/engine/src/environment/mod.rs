@@ -15,6 +15,8 @@ pub mod deb;
 mod error;
 pub mod ext4;
 pub mod fetch;
+#[cfg(test)]
+mod hostile_tests;
 pub mod kernel;
 pub mod package;
 mod prune;

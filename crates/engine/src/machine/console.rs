@@ -138,6 +138,7 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tokio::io::AsyncWriteExt;
 
     use super::{TRANSCRIPT_BYTES_MAX, Transcript, clean};
@@ -181,5 +182,14 @@ mod tests {
         assert_eq!(transcript.last_line_with("39998").as_deref(), Some("39998"));
         assert_eq!(transcript.last_line_with("line 1 "), None);
         assert!(transcript.text().len() <= TRANSCRIPT_BYTES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_come_out_harmless(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let kept = clean(&bytes);
+            prop_assert!(kept.chars().all(|char| char == '\n' || !char.is_control()), "{:?}", kept);
+            prop_assert_eq!(clean(kept.as_bytes()), kept);
+        }
     }
 }

@@ -60,3 +60,42 @@ pub(super) fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or_default();
     file.split('.').next().unwrap_or_default().replace('-', "_")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    /// An ELF header and two section headers, enough to be looked into.
+    fn elf() -> Vec<u8> {
+        let mut bytes = vec![0; 64 + 2 * 64 + 64];
+        bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        for (at, value) in [(16, 1_u16), (18, 62), (52, 64), (58, 64), (60, 2), (62, 1)] {
+            bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes[20] = 1;
+        bytes[40] = 64;
+        let names = 64 + 64;
+        bytes[names + 4] = 3;
+        bytes[names + 24] = 192;
+        bytes[names + 32] = 64;
+        bytes[192..202].copy_from_slice(b"\0.modinfo\0");
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_as_a_module(changes in proptest::collection::vec((0..256_usize, any::<u8>()), 0..12)) {
+            let mut bytes = elf();
+            super::read(&bytes).unwrap();
+            for (at, byte) in changes {
+                bytes[at] = byte;
+            }
+            drop(super::read(&bytes));
+        }
+
+        #[test]
+        fn any_section_is_read_as_strings(section in proptest::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert!(super::strings(&section).count() <= section.len());
+        }
+    }
+}

@@ -37,7 +37,30 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::of_image;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_as_a_kernel(
+            bytes in proptest::collection::vec(any::<u8>(), 0x200..0x400),
+            pointer in any::<u16>(),
+            is_elf in any::<bool>(),
+        ) {
+            let mut image = bytes;
+            image.resize(image.len().max(0x210), 0);
+            if is_elf {
+                image[..4].copy_from_slice(b"\x7fELF");
+                image.extend_from_slice(b"Linux version ");
+            } else {
+                image[0x202..0x206].copy_from_slice(b"HdrS");
+                image[0x20e..0x210].copy_from_slice(&pointer.to_le_bytes());
+            }
+            let release = of_image(&image);
+            prop_assert!(release.is_none_or(|release| release.bytes().all(|byte| byte.is_ascii_graphic())));
+        }
+    }
 
     #[test]
     fn the_release_is_found_in_both_kinds_of_image() {
