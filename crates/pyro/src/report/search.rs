@@ -115,7 +115,10 @@ mod tests {
 
     use super::{Report, SearchReport};
 
-    fn report(files: Vec<(&str, Vec<(u64, bool, &str)>)>) -> SearchReport {
+    /// Lines of one file: number, whether it matches, text.
+    type Lines<'a> = Vec<(u64, bool, &'a str)>;
+
+    fn report(files: Vec<(&str, Lines<'_>)>) -> SearchReport {
         let line = |(number, is_match, text): (u64, bool, &str)| FoundLine {
             number,
             is_match,
