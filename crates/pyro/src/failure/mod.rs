@@ -1,7 +1,7 @@
 //! The only place where errors become words: what failed, why, what to do next, and the exit code.
 //!
 //! A failure is at most three lines on standard error, and the same three things as `error` of a JSON object. Only a
-//! guest that did not boot adds the last lines of its console below them.
+//! guest that did not boot adds the last lines of its console below them, and a patch that does not fit the lines it meets.
 
 mod archive;
 mod environment;
@@ -99,6 +99,7 @@ pub(crate) struct Failure {
     causes: Vec<String>,
     hint: Option<String>,
     console: String,
+    details: Vec<String>,
     exit: Option<u8>,
 }
 
@@ -116,7 +117,8 @@ pub(crate) struct Telling {
 impl Failure {
     /// A failure without a cause of its own.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hint: None, console: String::new(), exit: None }
+        let message = message.into();
+        Self { kind, message, causes: Vec::new(), hint: None, console: String::new(), details: Vec::new(), exit: None }
     }
 
     /// A failure with the words of an error and of what caused it.
@@ -156,6 +158,12 @@ impl Failure {
     /// Adds the last lines of a guest's console.
     pub(crate) fn console(mut self, tail: &str) -> Self {
         self.console = tail.trim_end().to_owned();
+        self
+    }
+
+    /// Adds lines that show what it is about, such as the lines of a file. They are safe to be shown.
+    pub(crate) fn details(mut self, lines: Vec<String>) -> Self {
+        self.details = lines;
         self
     }
 
@@ -207,6 +215,9 @@ impl Failure {
         for line in self.console.lines() {
             let _ = write!(text, "\n    {}", one_line(line));
         }
+        for line in &self.details {
+            let _ = write!(text, "\n{line}");
+        }
         text
     }
 
@@ -243,6 +254,9 @@ impl Failure {
                 let _ = writeln!(text, "    {}", one_line(line));
             }
         }
+        for line in &self.details {
+            let _ = writeln!(text, "{line}");
+        }
         text
     }
 
@@ -254,6 +268,7 @@ impl Failure {
                 message: self.in_one_line(),
                 hint: self.hint.as_deref().map(one_line),
                 console: self.console.lines().map(one_line).collect(),
+                details: &self.details,
             },
         };
         serde_json::to_string(&told).expect("a failure has string keys and no failing part")
@@ -262,18 +277,20 @@ impl Failure {
 
 /// A failure as JSON.
 #[derive(Serialize)]
-struct Told {
+struct Told<'a> {
     ok: bool,
-    error: ToldError,
+    error: ToldError<'a>,
 }
 
 #[derive(Serialize)]
-struct ToldError {
+struct ToldError<'a> {
     code: &'static str,
     message: String,
     hint: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     console: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    details: &'a [String],
 }
 
 /// The names, those that look most like `wanted` first.

@@ -1,10 +1,16 @@
 //! The words for what goes wrong with a workspace's files.
 
+use pyro_engine::workspace::export::ExportError;
 use pyro_engine::workspace::files::{ChangeError, Difference};
 use pyro_engine::workspace::guest_path::BadPath;
+use pyro_engine::workspace::patch::PatchError;
 use pyro_engine::workspace::tool::{Fault, FaultKind, ToolError};
 
 use super::{Failure, Kind};
+use crate::report::patch::rejection_lines;
+
+/// Most rejected files of a patch that are shown with their lines.
+const REJECTIONS_SHOWN_MAX: usize = 5;
 
 const RESET: &str = "'pyro workspace reset' gives it a fresh machine";
 
@@ -77,6 +83,42 @@ impl From<ChangeError> for Failure {
                 ChangeError::Tool(error) => error.into(),
                 error => Self::of(Kind::Internal, &error),
             },
+        }
+    }
+}
+
+impl From<PatchError> for Failure {
+    fn from(error: PatchError) -> Self {
+        match error {
+            PatchError::TooLarge { .. } => Self::of(Kind::Usage, &error).hint("apply it in parts"),
+            PatchError::Rejected { ref rejections, count } => {
+                let mut details: Vec<String> =
+                    rejections.iter().take(REJECTIONS_SHOWN_MAX).flat_map(rejection_lines).collect();
+                let left = count.saturating_sub(REJECTIONS_SHOWN_MAX as u64);
+                if left > 0 {
+                    details.push(format!("and {left} more"));
+                }
+                Self::of(Kind::Conflict, &error)
+                    .hint("nothing was changed; make the patch fit what is there now")
+                    .details(details)
+            }
+            PatchError::Tool(error) => error.into(),
+        }
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        let words = |kind| Self::of(kind, &error);
+        match error {
+            ExportError::Exists { .. } => words(Kind::Conflict).hint("name another place, or replace it with --force"),
+            ExportError::NoDirectory { .. } => {
+                words(Kind::Usage).hint("make its directory first, or name another place")
+            }
+            ExportError::Write { .. } => words(Kind::HostNotReady).hint("is there room, and is the directory yours?"),
+            ExportError::TooMuch { .. } => words(Kind::Conflict).hint("export a part of it"),
+            ExportError::Diff(error) => error.into(),
+            ExportError::Tool(error) => error.into(),
         }
     }
 }

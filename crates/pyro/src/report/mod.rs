@@ -5,10 +5,13 @@
 pub(crate) mod captured;
 pub(crate) mod clean;
 pub(crate) mod demo;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod files;
+pub(crate) mod patch;
 pub(crate) mod run;
 pub(crate) mod search;
 pub(crate) mod seed;

@@ -1,11 +1,14 @@
 //! `workspace`: a machine that stays, with a project in it. A verb is one file, or a folder of its own.
 
 mod create;
+mod diff;
 mod exec;
+mod export;
 mod file;
 mod lifecycle;
 mod list;
 mod logs;
+mod patch;
 mod update;
 
 use std::collections::BTreeMap;
@@ -33,6 +36,13 @@ pub(crate) enum WorkspaceVerb {
     /// Look at the files of a workspace, and change them
     #[command(subcommand)]
     File(file::FileVerb),
+    /// Put a patch into a workspace
+    #[command(subcommand)]
+    Patch(patch::PatchVerb),
+    /// Show what a workspace changed, as a patch for git apply
+    Diff(diff::DiffArgs),
+    /// Take files of a workspace, or its patch, home
+    Export(export::ExportArgs),
     /// Show what was run in a workspace, and what it printed
     Logs(logs::LogsArgs),
     /// Put a workspace back to what it was in the beginning
@@ -55,6 +65,9 @@ impl WorkspaceVerb {
             Self::Status(args) => args.json,
             Self::Exec(args) => args.json,
             Self::File(verb) => verb.json(),
+            Self::Patch(verb) => verb.json(),
+            Self::Diff(args) => args.json,
+            Self::Export(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Reset(args) => args.json,
             Self::Stop(args) => args.json,
@@ -76,6 +89,9 @@ impl WorkspaceVerb {
             Self::Status(args) => args.handle(face),
             Self::Exec(args) => args.handle(face),
             Self::File(verb) => verb.handle(face),
+            Self::Patch(verb) => verb.handle(face),
+            Self::Diff(args) => args.handle(face),
+            Self::Export(args) => args.handle(face),
             Self::Logs(args) => args.handle(face),
             Self::Reset(args) => args.handle(face),
             Self::Stop(args) => args.handle(face),
