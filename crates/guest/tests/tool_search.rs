@@ -141,6 +141,23 @@ fn long_lines_are_cut_around_their_match() {
 }
 
 #[test]
+fn files_of_all_lengths_and_letters_are_searched() {
+    let ground = Ground::new();
+    for length in [65_535, 65_536, 65_537, 200_000] {
+        let line = "y".repeat(99) + "\n";
+        let mut content = line.repeat(length / 100);
+        content.truncate(length - 7);
+        ground.put(&format!("f{length:06}"), content + "\nneedle");
+    }
+    let utf16: Vec<u8> = "\u{feff}a needle\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    ground.put("utf16", utf16);
+    ground.put("binary-late", [b"needle\n".repeat(2000), vec![0]].concat());
+    let query = Query::FilesWithMatch { pattern: pattern("needle$") };
+    let expected = ["f065535", "f065536", "f065537", "f200000", "utf16"];
+    check(&ground, search(query), &expected, false);
+}
+
+#[test]
 fn an_answer_never_grows_without_bound() {
     let ground = Ground::new();
     let line = format!("x{}\n", "y".repeat(LINE_BYTES_MAX - 1));

@@ -233,6 +233,7 @@ impl ToolHost for CannedHost {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use pyro_wire::files::List;
 
     use super::{CannedHost, Exit, FaultKind, Tool, ToolError, collect, conclude, parse_line, parse_lines};
@@ -258,6 +259,15 @@ mod tests {
         let host = CannedHost::answering("12345");
         assert_eq!(collect(&host, list(), None, 5).await.unwrap(), b"12345");
         assert!(matches!(collect(&host, list(), None, 4).await, Err(ToolError::TooLong { limit_bytes: 4 })));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_its_reader_panic(answer in prop::collection::vec(any::<u8>(), 0..200)) {
+            drop(parse_lines::<pyro_wire::search::SearchLine>(&answer));
+            drop(parse_lines::<pyro_wire::files::ListLine>(&answer));
+            drop(parse_line::<pyro_wire::files::ReadHead>(&answer));
+        }
     }
 
     #[test]

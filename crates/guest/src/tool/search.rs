@@ -1,10 +1,9 @@
 //! Searching: lines by a pattern, files by name. The walk and the search of a file stop as soon as a limit is reached.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use grep_matcher::{LineTerminator, Matcher};
@@ -28,8 +27,8 @@ const SEARCHED_LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a pattern may take when it is made ready.
 const PATTERN_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Bytes at a file's beginning that show whether it is text.
-const SNIFFED_BYTES: usize = 8 * 1024;
+/// So much of a file shows whether it is text; one that is shorter is searched as it lies in memory.
+const HEAD_BYTES: usize = 64 * 1024;
 
 /// Bytes of a long line that are shown before its match.
 const BEFORE_MATCH_BYTES: usize = 80;
@@ -117,7 +116,15 @@ fn globs(request: &Search, start: &Path) -> Result<Override, Fault> {
 /// What is looked for, ready to be used.
 enum Finder {
     Names,
-    Lines { matcher: RegexMatcher, searcher: Box<Searcher>, first_only: bool },
+    Lines(Box<LineFinder>),
+}
+
+struct LineFinder {
+    matcher: RegexMatcher,
+    searcher: Searcher,
+    first_only: bool,
+    /// The first bytes of the file at hand.
+    head: Vec<u8>,
 }
 
 impl Finder {
@@ -139,7 +146,8 @@ impl Finder {
             .binary_detection(BinaryDetection::quit(0))
             .heap_limit(Some(SEARCHED_LINE_BYTES_MAX))
             .build();
-        Ok(Self::Lines { matcher: matcher(pattern)?, searcher: Box::new(searcher), first_only })
+        let finder = LineFinder { matcher: matcher(pattern)?, searcher, first_only, head: vec![0; HEAD_BYTES] };
+        Ok(Self::Lines(Box::new(finder)))
     }
 }
 
@@ -183,9 +191,9 @@ impl<W: Write> Searching<'_, W> {
         }
         let found = match &mut self.finder {
             Finder::Names => Ok(Some(Found::default())),
-            Finder::Lines { matcher, searcher, first_only } => {
-                let limits = Limits { results: self.left, bytes: self.bytes_left, first_only: *first_only };
-                find_lines(searcher, matcher, place, limits)
+            Finder::Lines(lines) => {
+                let limits = Limits { results: self.left, bytes: self.bytes_left, first_only: lines.first_only };
+                find_lines(lines, place, limits)
             }
         };
         self.end.searched_files += 1;
@@ -239,28 +247,30 @@ struct Found {
 }
 
 /// `None` when nothing matches, or when the file is not text.
-fn find_lines(
-    searcher: &mut Searcher,
-    matcher: &RegexMatcher,
-    place: &Path,
-    limits: Limits,
-) -> io::Result<Option<Found>> {
+fn find_lines(lines: &mut LineFinder, place: &Path, limits: Limits) -> io::Result<Option<Found>> {
+    let LineFinder { matcher, searcher, head, .. } = lines;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-    let file = File::from(rustix::fs::open(place, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() || is_binary(&file)? {
+    let mut file = File::from(rustix::fs::open(place, flags, Mode::empty())?);
+    let count = file.read(head)?;
+    let content = &head[..count];
+    if is_binary(content) {
         return Ok(None);
     }
-    let mut lines = Lines { matcher, limits, found: Found::default(), before: Vec::new(), has_match: false };
-    searcher.search_file(matcher, &file, &mut lines)?;
-    Ok(lines.has_match.then_some(lines.found))
+    let mut sink = Lines { matcher, limits, found: Found::default(), before: Vec::new(), has_match: false };
+    // Most files are read whole by one call, and calls are what a search of many files takes its time for.
+    if count < HEAD_BYTES {
+        searcher.search_slice(&*matcher, content, &mut sink)?;
+    } else if file.metadata()?.is_file() {
+        file.rewind()?;
+        searcher.search_file(&*matcher, &file, &mut sink)?;
+    }
+    Ok(sink.has_match.then_some(sink.found))
 }
 
-fn is_binary(file: &File) -> io::Result<bool> {
-    let mut head = [0; SNIFFED_BYTES];
-    let read = file.read_at(&mut head, 0)?;
+fn is_binary(head: &[u8]) -> bool {
     // UTF-16 says so at its beginning and is searched as what it is.
     let is_utf16 = head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff");
-    Ok(!is_utf16 && head[..read].contains(&0))
+    !is_utf16 && memchr::memchr(0, head).is_some()
 }
 
 /// Gathers the lines of one file.

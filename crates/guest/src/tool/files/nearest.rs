@@ -180,7 +180,8 @@ fn cut(line: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pyro_wire::files::Difference;
+    use proptest::prelude::*;
+    use pyro_wire::files::{Difference, EDIT_LINES_MAX};
 
     use super::nearest;
 
@@ -190,6 +191,19 @@ mod tests {
     fn check(content: &str, text: &str, lines: &[u64], difference: Option<Difference>) {
         let (near, found) = nearest(content.as_bytes(), text.as_bytes());
         assert_eq!((near.iter().map(|line| line.number).collect::<Vec<_>>().as_slice(), found), (lines, difference));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_compared_is_shown_within_the_limits(
+            content in prop::collection::vec(prop::sample::select(&b"ab \t\n\r\xff"[..]), 0..400),
+            text in prop::collection::vec(prop::sample::select(&b"ab \t\n\r\xff"[..]), 1..60),
+        ) {
+            let (near, difference) = nearest(&content, &text);
+            prop_assert!(near.len() <= EDIT_LINES_MAX && (difference.is_none() || !near.is_empty()));
+            let lines = content.split(|byte| *byte == b'\n').count() as u64;
+            prop_assert!(near.iter().all(|line| (1..=lines).contains(&line.number)));
+        }
     }
 
     #[test]

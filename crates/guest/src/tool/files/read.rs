@@ -172,6 +172,8 @@ fn without_half_letter(content: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{end_of_line, without_half_letter};
 
     #[test]
@@ -183,6 +185,17 @@ mod tests {
         assert_eq!(without_half_letter(b""), 0);
         assert_eq!(without_half_letter(b"\xff"), 1);
         assert_eq!(without_half_letter(b"\x80\x80\x80\x80"), 4);
+    }
+
+    proptest! {
+        #[test]
+        fn text_that_is_cut_stays_text(text in "\\PC{0,20}", cut in 0_usize..60) {
+            let cut = &text.as_bytes()[..cut.min(text.len())];
+            let whole = without_half_letter(cut);
+            // Only a first letter that does not fit is cut in half.
+            prop_assert!(whole <= cut.len() && cut.len() - whole < 4);
+            prop_assert!(std::str::from_utf8(&cut[..whole]).is_ok() || whole < 4);
+        }
     }
 
     #[test]
