@@ -4,7 +4,7 @@
 //! once; the start succeeds all the same.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::boot::{BootError, Connected, Launched, Ready};
 use super::plan::{MachinePlan, WorkspaceDisk, random_bytes};
@@ -21,6 +21,10 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a restored guest may take to its agent's first word. It is under 0.2 s on a quiet machine.
 const RESTORE_LIMIT: Duration = Duration::from_secs(20);
+
+/// To these come so many times what the hypervisor took to come up: on a host that is slow, everything is.
+const BOOT_LIMIT_LAUNCHES: u32 = 60;
+const RESTORE_LIMIT_LAUNCHES: u32 = 10;
 
 /// How long the agent may take for its mounts.
 const SET_UP_LIMIT: Duration = Duration::from_secs(60);
@@ -135,8 +139,10 @@ async fn restore(
     let spec = plan
         .spec(disk, Memory::Private(template.memory), Start::Restore(template.state))
         .map_err(file_error("open the environment's files"))?;
+    let began = Instant::now();
     let launched = Launched::launch(host.driver, spec).await?;
-    Ok(launched.connect(&session()?, RESTORE_LIMIT).await?)
+    let limit = RESTORE_LIMIT + began.elapsed() * RESTORE_LIMIT_LAUNCHES;
+    Ok(launched.connect(&session()?, limit).await?)
 }
 
 async fn open_or_make(
@@ -179,8 +185,10 @@ async fn boot(
 ) -> Result<Connected, StartError> {
     let disk = open_disk().map_err(file_error("open the workspace disk"))?;
     let spec = plan.spec(disk, memory, Start::Boot).map_err(file_error("open the environment's files"))?;
+    let began = Instant::now();
     let launched = Launched::launch(host.driver, spec).await?;
-    let connected = launched.connect(&session()?, BOOT_LIMIT).await?;
+    let limit = BOOT_LIMIT + began.elapsed() * BOOT_LIMIT_LAUNCHES;
+    let connected = launched.connect(&session()?, limit).await?;
     Ok(connected.prepare(plan.prepare(), SET_UP_LIMIT).await?)
 }
 
