@@ -2,11 +2,14 @@
 //!
 //! [`rows`] is the table of what can be measured, [`bed`] the place it is measured in, [`rivals`] the others,
 //! [`memory`] what idle machines cost, [`sample`] the figures, [`host`] the machine they were taken on, [`table`] their print.
+//! [`choices`] is a table of its own: what other arguments of QEMU and of the kernel would make of an emulated machine.
 //! Deliberately absent: any crate of pyro, and any figure that is not a ratio within one run of this program.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a table is what this program is for")]
 #![expect(clippy::disallowed_methods, reason = "it starts the programs it measures")]
 
+mod altered;
 mod bed;
+mod choices;
 mod host;
 mod memory;
 mod rivals;
@@ -24,8 +27,10 @@ use rows::{ROWS, Row};
 
 const USAGE: &str = "\
 bench [ROW…] [--json] [--samples N] [--list]
+bench choices
 
-Without names all rows are measured. --samples is 7 unless told; --list names the rows.";
+Without names all rows are measured. --samples is 7 unless told; --list names the rows.
+`choices` measures other arguments of QEMU and of the kernel, in emulation, beside the ones pyro has.";
 
 fn main() -> ExitCode {
     match run() {
@@ -46,6 +51,10 @@ fn run() -> Result<()> {
         return Ok(());
     }
     let bed = Bed::make(wish.samples)?;
+    if wish.choices {
+        print!("{}", choices::run(&bed)?);
+        return Ok(());
+    }
     let mut measured = Vec::new();
     for row in wish.rows {
         eprintln!("measuring {} …", row.name);
@@ -66,15 +75,17 @@ struct Wish {
     samples: usize,
     json: bool,
     list: bool,
+    choices: bool,
 }
 
 impl Wish {
     fn from_args(mut args: impl Iterator<Item = String>) -> Result<Self> {
-        let mut wish = Self { rows: Vec::new(), samples: 7, json: false, list: false };
+        let mut wish = Self { rows: Vec::new(), samples: 7, json: false, list: false, choices: false };
         while let Some(word) = args.next() {
             match word.as_str() {
                 "--json" => wish.json = true,
                 "--list" => wish.list = true,
+                "choices" => wish.choices = true,
                 "--samples" => {
                     let number = args.next().context("--samples wants a number")?;
                     wish.samples = number.parse().with_context(|| format!("`{number}` is no number"))?;

@@ -34,7 +34,8 @@ fn files_are_listed_read_written_edited_and_searched() {
 
     let edit = ["link/main.rs", "--old", "run()", "--new", "walk()"];
     file("edit", &edit).finish().assert_stdout("replaced 1 time in /workspace/link/main.rs, line 2\n");
-    file("edit", &edit).finish().assert_refused(1, &["line 2", "walk();"]);
+    let missed = file("edit", &["src/main.rs", "--old", "walk(1)", "--new", "x"]).finish();
+    missed.assert_refused(1, &["line 2", "walk();"]);
     file("write", &["new/notes.txt", "--text-file", "-"]).stdin("noted\n").finish().assert_code(0);
     let seen = workspace.sh("cat new/notes.txt; grep -n walk src/main.rs; stat -c %a src/main.rs");
     assert_eq!(seen, "noted\n2:    walk();\n755\n");

@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<()> {
     licences::run()?;
     forbidden_edges()?;
     if shell::succeeds("shellcheck --version") {
-        shell::run(&mut command("shellcheck scripts/install-qemu.sh scripts/try.sh .ci/run"))?;
+        shell::run(&mut command("shellcheck scripts/install-qemu.sh scripts/kvm-host.sh scripts/try.sh .ci/run"))?;
     }
     if shell::succeeds("typos --version") {
         shell::run(&mut command("typos"))?;

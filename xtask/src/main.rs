@@ -8,6 +8,7 @@ mod licences;
 mod references;
 mod shell;
 mod test;
+mod test_kvm;
 mod tidy;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ cargo xtask <chore>
 
   ci           everything CI checks, in its order
   test         all tests, real guests included; says how many guests were booted
+  test-kvm     pyro under a real KVM, in an emulated host
   tidy         house rules: room arrows, file headers and lengths, names, unsafe ratchet, budgets
   references   write docs/cli-reference.md anew
   licences     dependencies: licences and sources
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["ci"] => ci::run(),
         ["test"] => test::run(),
+        ["test-kvm"] => test_kvm::run(),
         ["tidy"] => tidy::run(),
         ["references"] => references::run(),
         ["licences"] => licences::run(),

@@ -98,7 +98,7 @@ pub(crate) struct Failure {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
-    console: String,
+    console: Box<str>,
     details: Vec<String>,
     exit: Option<u8>,
 }
@@ -118,7 +118,7 @@ impl Failure {
     /// A failure without a cause of its own.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, message, causes: Vec::new(), hint: None, console: String::new(), details: Vec::new(), exit: None }
+        Self { kind, message, causes: Vec::new(), hint: None, console: Box::default(), details: Vec::new(), exit: None }
     }
 
     /// A failure with the words of an error and of what caused it.
@@ -157,7 +157,7 @@ impl Failure {
 
     /// Adds the last lines of a guest's console.
     pub(crate) fn console(mut self, tail: &str) -> Self {
-        self.console = tail.trim_end().to_owned();
+        self.console = tail.trim_end().into();
         self
     }
 
@@ -192,7 +192,7 @@ impl Failure {
             code: self.kind.code().to_owned(),
             message: self.in_one_line(),
             hint: self.hint.clone(),
-            console: self.console.clone(),
+            console: self.console.to_string(),
         }
     }
 

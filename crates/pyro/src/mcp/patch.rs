@@ -1,6 +1,6 @@
 //! `workspace_patch_apply`: a patch applied to the workspace, all of it or nothing.
 
-use pyro_engine::workspace::patch::{PatchAction, PatchError, PatchMode, PatchedFile, Rejection, apply};
+use pyro_engine::workspace::patch::{PatchAction, PatchMode, PatchedFile, apply};
 use rmcp::model::JsonObject;
 use rmcp::schemars;
 use serde::Deserialize;
@@ -10,11 +10,7 @@ use super::answer::Answer;
 use super::arguments::read;
 use super::server::{Ready, Server};
 use super::tool::{Promise, ToolDef, schema_of};
-use crate::failure::{Failure, Kind};
-use crate::report::clean::one_line;
-
-/// Lines that a rejected hunk shows of what the file has.
-const NEAREST_MAX: usize = 12;
+use crate::failure::Failure;
 
 pub(super) const APPLY: ToolDef = ToolDef {
     name: "workspace_patch_apply",
@@ -43,7 +39,7 @@ async fn patch_apply(server: &Server, arguments: JsonObject) -> Result<Answer, F
     let arguments: ApplyArguments = read(arguments)?;
     let mode = if arguments.dry_run { PatchMode::DryRun } else { PatchMode::Apply };
     let Ready { connection, .. } = server.connect(&arguments.workspace).await?;
-    let files = apply(&connection, arguments.patch.as_bytes(), mode).await.map_err(failure)?;
+    let files = apply(&connection, arguments.patch.as_bytes(), mode).await?;
     let files: Vec<Value> = files.iter().map(file_record).collect();
     Ok(Answer::Record(json!({"applied": !arguments.dry_run, "files": files})))
 }
@@ -59,35 +55,4 @@ fn file_record(file: &PatchedFile) -> Value {
     json!({
         "path": String::from_utf8_lossy(file.path.as_bytes()), "action": action, "added": file.added, "removed": file.removed,
     })
-}
-
-fn failure(error: PatchError) -> Failure {
-    match error {
-        PatchError::TooLarge { .. } => Failure::of(Kind::Usage, &error).hint("apply it in parts"),
-        PatchError::Rejected { rejections, count } => {
-            let words = rejections.iter().map(rejection).collect::<Vec<_>>().join("\n");
-            let what = match count {
-                1 => "the patch does not apply, and nothing was changed".to_owned(),
-                count => format!("the patch does not apply to {count} files, and nothing was changed"),
-            };
-            Failure::new(Kind::Conflict, what)
-                .hint("read the file with workspace_file_read, and make the patch again from what is there")
-                .console(&words)
-        }
-        PatchError::Tool(error) => error.into(),
-    }
-}
-
-/// What stands against a file, with what the file has where the patch expects something else.
-fn rejection(rejection: &Rejection) -> String {
-    let mut text = format!("{}: {}", String::from_utf8_lossy(rejection.path.as_bytes()), rejection.reason);
-    let Some(hunk) = &rejection.hunk else { return text };
-    text.push_str(&format!("\n  hunk {}: {}", hunk.number, one_line(&hunk.header)));
-    if !hunk.nearest.is_empty() {
-        text.push_str("\n  the file has:");
-        for line in hunk.nearest.iter().take(NEAREST_MAX) {
-            text.push_str(&format!("\n  {:>6}\t{}", line.number, line.text.trim_end()));
-        }
-    }
-    text
 }

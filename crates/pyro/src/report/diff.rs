@@ -377,14 +377,14 @@ mod tests {
     #[test]
     fn the_forms_are_those_of_git() {
         let text = |form| DiffReport::of_summary("w".to_owned(), &summary(), form).text(false);
-        insta::assert_snapshot!(text(DiffForm::Stat), @"");
-        insta::assert_snapshot!(text(DiffForm::NameStatus), @"");
+        insta::assert_snapshot!(text(DiffForm::Stat));
+        insta::assert_snapshot!(text(DiffForm::NameStatus));
         assert_eq!(DiffReport::of_summary("w".to_owned(), &DiffSummary::default(), DiffForm::Stat).text(true), "");
     }
 
     #[test]
     fn notes_say_what_the_patch_does_not() {
-        insta::assert_snapshot!(note_lines(&summary()).join("\n"), @"");
+        insta::assert_snapshot!(note_lines(&summary()).join("\n"));
     }
 
     #[test]
@@ -392,7 +392,7 @@ mod tests {
         let mut summary = summary();
         summary.files.truncate(1);
         let diff = Diff { summary, text: b"diff\xff".to_vec(), text_bytes: 9 };
-        insta::assert_json_snapshot!(DiffReport::of_patch("w".to_owned(), diff), @"");
+        insta::assert_json_snapshot!(DiffReport::of_patch("w".to_owned(), diff));
     }
 
     #[test]

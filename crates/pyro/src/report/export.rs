@@ -151,7 +151,7 @@ mod tests {
             note_count: 5,
         };
         let report = ExportReport::of_files("w".to_owned(), Path::new("out"), &summary);
-        insta::assert_snapshot!(report.text(false) + &report.note_lines().join("\n"), @"");
-        insta::assert_json_snapshot!(report, @"");
+        insta::assert_snapshot!(report.text(false) + &report.note_lines().join("\n"));
+        insta::assert_json_snapshot!(report);
     }
 }

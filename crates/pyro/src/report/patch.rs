@@ -138,8 +138,8 @@ mod tests {
             removed: 0,
         };
         let report = PatchReport::new("w".to_owned(), PatchMode::DryRun, vec![modified, renamed]);
-        insta::assert_snapshot!(report.text(false), @"");
-        insta::assert_json_snapshot!(report, @"");
+        insta::assert_snapshot!(report.text(false));
+        insta::assert_json_snapshot!(report);
     }
 
     #[test]
@@ -153,6 +153,6 @@ mod tests {
             fits_at: Vec::new(),
         };
         let rejection = Rejection { path: "x".into(), reason: "hunk 1 does not fit".to_owned(), hunk: Some(hunk) };
-        insta::assert_snapshot!(rejection_lines(&rejection).join("\n"), @"");
+        insta::assert_snapshot!(rejection_lines(&rejection).join("\n"));
     }
 }

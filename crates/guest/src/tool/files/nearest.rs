@@ -24,6 +24,13 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// What is less alike than this is not alike.
 const LIKENESS_MIN: f32 = 0.4;
 
+/// A piece of a line of which so much is in another line, and so many pairs of letters long at least, may be a piece of that.
+const HELD_MIN: f32 = 0.75;
+const HELD_PAIRS_MIN: usize = 6;
+
+/// What a line that holds all of a piece is worth, where the same line is worth 1.
+const LIKENESS_OF_PIECE: f32 = 0.9;
+
 /// Lines shown before the first that differs.
 const LINES_BEFORE: usize = 2;
 
@@ -141,8 +148,8 @@ impl Pairs {
         }
         let (own_count, other_count) = (self.line.len().saturating_sub(1), other.len().saturating_sub(1));
         let sum = (own_count + other_count) as f32;
-        // Lines of very different length cannot share enough.
-        if sum == 0.0 || 2.0 * own_count.min(other_count) as f32 / sum < LIKENESS_MIN {
+        // A line that is much shorter cannot share enough.
+        if sum == 0.0 || 2.0 * other_count as f32 / sum < LIKENESS_MIN {
             return 0.0;
         }
         let mut left = *self.counts;
@@ -154,7 +161,10 @@ impl Pairs {
                 shared += 1;
             }
         }
-        2.0 * shared as f32 / sum
+        let likeness = 2.0 * shared as f32 / sum;
+        // A text is often only a piece of a line.
+        let held = shared as f32 / own_count.max(1) as f32;
+        if held >= HELD_MIN && own_count >= HELD_PAIRS_MIN { likeness.max(held * LIKENESS_OF_PIECE) } else { likeness }
     }
 }
 
@@ -211,6 +221,9 @@ mod tests {
         check(PROGRAM, "let totals = count(1, 2);", &[4], None);
         check(PROGRAM, "    let total = count(1, 2);\n    println!(\"total: {total}\");\n", &[4, 5], None);
         check(PROGRAM, "fn count(a: u32, b: u32) -> u64 {\n    a + b\n}\n", &[8, 9, 10], None);
+        let long =
+            format!("{PROGRAM}// {} and at last println!(\"{{sum}}\"); {}\n", "words ".repeat(9), "words ".repeat(9));
+        check(&long, "at last println!(\"{summ}\");", &[11], None);
         check(PROGRAM, "something that is nowhere in here", &[], None);
         check("", "x", &[], None);
     }
