@@ -79,6 +79,26 @@ pub struct SeedSource {
     pub reach: Reach,
 }
 
+impl SeedSource {
+    /// What to read for a workspace: an archive may unpack to as much as its disk holds, beside its other files.
+    #[must_use]
+    pub fn for_workspace(self, workspace: &Workspace) -> SeedRequest {
+        self.on_disk(workspace.record.disk_gib, &workspace.dir)
+    }
+
+    fn on_disk(self, disk_gib: u32, dir: &WorkspaceDir) -> SeedRequest {
+        SeedRequest {
+            source: self.path,
+            all: self.all,
+            secrets: self.secrets,
+            git: self.git,
+            reach: self.reach,
+            archive_bytes_max: u64::from(disk_gib) << 30,
+            scratch_dir: dir.path().to_owned(),
+        }
+    }
+}
+
 /// A workspace that was made.
 #[derive(Debug, Clone)]
 pub struct Created {
@@ -229,11 +249,9 @@ impl Making<'_> {
         disk_gib: u32,
         report: Reporter<'_>,
     ) -> Result<SeedNotes, WorkspaceError> {
-        let SeedSource { path, called, all, secrets, git, reach } = seed;
+        let called = seed.called.clone();
         let base = self.dir.layer(layers::BASE);
-        let archive_bytes_max = u64::from(disk_gib) << 30;
-        let scratch_dir = self.dir.path().to_owned();
-        let request = SeedRequest { source: path, all, secrets, git, reach, archive_bytes_max, scratch_dir };
+        let request = seed.on_disk(disk_gib, &self.dir);
         let (sender, mut stages) = mpsc::unbounded_channel();
         let work = move || -> Result<SeedSummary, SeedWork> {
             let report = move |progress| drop(sender.send(progress));

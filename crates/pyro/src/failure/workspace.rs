@@ -7,6 +7,7 @@ use pyro_engine::workspace::command::Fault;
 use pyro_engine::workspace::diff::DiffError;
 use pyro_engine::workspace::machines::MachineError;
 use pyro_engine::workspace::seed::SeedError;
+use pyro_engine::workspace::sync::PushError;
 
 use super::words::not_started;
 use super::{Failure, Kind, sort_nearest_first};
@@ -113,6 +114,19 @@ impl From<SeedError> for Failure {
                 words(Kind::HostNotReady).hint("is the state's disk full?")
             }
             SeedError::TooManyEntries { .. } => words(Kind::Usage).hint("seed a smaller part of it"),
+        }
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Seed(error) => error.into(),
+            PushError::Tool(error) => error.into(),
+            PushError::RemovesSystem => {
+                Self::of(Kind::Usage, &error).hint("name a directory with --dest, or leave --delete out")
+            }
+            PushError::Reader(_) => Self::of(Kind::Internal, &error),
         }
     }
 }

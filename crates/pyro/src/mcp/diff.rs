@@ -60,7 +60,7 @@ async fn diff(server: &Server, arguments: JsonObject) -> Result<Answer, Failure>
         paths: arguments.paths.into_iter().map(String::into_bytes).collect(),
         all: arguments.ignored_too,
     };
-    let Ready { connection, note } = server.connect(&arguments.workspace).await?;
+    let Ready { connection, note, .. } = server.connect(&arguments.workspace).await?;
     if arguments.names_only {
         let summary = names(&connection, &request).await?;
         return Ok(Answer::Text(with_note(note, cut(&head(&summary, true), arguments.max_chars, ""))));

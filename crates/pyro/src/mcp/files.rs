@@ -184,7 +184,7 @@ fn results_default() -> u32 {
 async fn list(server: &Server, arguments: JsonObject) -> Result<Answer, Failure> {
     let arguments: ListArguments = read(arguments)?;
     let path = GuestPath::new(&arguments.path)?;
-    let Ready { connection, note } = server.connect(&arguments.workspace).await?;
+    let Ready { connection, note, .. } = server.connect(&arguments.workspace).await?;
     let listing = files::list(&connection, &path, arguments.recursive, ENTRIES_MAX).await?;
     let mut text = format!(
         "[{path}: {} entries{}]\n",
@@ -220,7 +220,7 @@ async fn read_file(server: &Server, arguments: JsonObject) -> Result<Answer, Fai
     let first = within("start_line", arguments.start_line, 1, u64::MAX)?;
     let count = within("line_count", arguments.line_count, 1, LINES_MAX as u64 - 100)?;
     let path = GuestPath::new(&arguments.path)?;
-    let Ready { connection, note } = server.connect(&arguments.workspace).await?;
+    let Ready { connection, note, .. } = server.connect(&arguments.workspace).await?;
     let range = ReadRange::Lines { first, count: Some(count) };
     let part = files::read(&connection, &path, range, CHARS_MAX as u32).await?;
     Ok(Answer::Text(with_note(note, numbered(&path, first, &part))))
@@ -307,7 +307,7 @@ async fn search_files(server: &Server, arguments: JsonObject) -> Result<Answer, 
         ignored_too: arguments.ignored_too,
         results_max: u32::try_from(results_max).unwrap_or(RESULTS_MAX),
     };
-    let Ready { connection, note } = server.connect(&arguments.workspace).await?;
+    let Ready { connection, note, .. } = server.connect(&arguments.workspace).await?;
     let found = search(&connection, request).await?;
     Ok(Answer::Text(with_note(note, found_text(&found))))
 }

@@ -17,6 +17,7 @@ mod profile;
 mod progress;
 mod run;
 mod server;
+mod sync;
 mod tool;
 mod transport;
 mod words;

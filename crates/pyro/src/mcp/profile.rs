@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::tool::ToolDef;
-use super::{diff, exec, export, files, patch, run, workspace};
+use super::{diff, exec, export, files, patch, run, sync, workspace};
 
 /// A set of tools.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -23,6 +23,7 @@ const WORKSPACE_CORE: &[&ToolDef] = &[
     &workspace::LIST,
     &workspace::UPDATE,
     &workspace::STATUS,
+    &sync::PUSH,
     &exec::EXEC,
     &exec::EXEC_WAIT,
     &exec::LOGS,

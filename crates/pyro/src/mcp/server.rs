@@ -6,8 +6,8 @@ use std::sync::Arc;
 use pyro_engine::Settings;
 use pyro_engine::environment::{Environments, InstalledState};
 use pyro_engine::store::workspace_record::{Origin, WorkspacePhase};
-use pyro_engine::workspace::Workspaces;
 use pyro_engine::workspace::client::Connection;
+use pyro_engine::workspace::{Workspace, Workspaces};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult, PaginatedRequestParams,
     ServerCapabilities, ServerConfig,
@@ -36,6 +36,7 @@ pub(super) struct Server {
 
 /// A workspace that takes commands, and what its caller should know of how it came to.
 pub(super) struct Ready {
+    pub(super) workspace: Workspace,
     pub(super) connection: Connection,
     /// A line for the top of the answer.
     pub(super) note: Option<String>,
@@ -125,7 +126,7 @@ impl Server {
         let workspaces = self.workspaces();
         let workspace = workspaces.find(word).map_err(teach)?;
         if let Ok(connection) = workspace.connect() {
-            return Ok(Ready { connection, note: None });
+            return Ok(Ready { workspace, connection, note: None });
         }
         if workspace.state.phase == WorkspacePhase::Creating {
             return Err(Failure::new(Kind::Conflict, format!("workspace {word} is still being made"))
@@ -138,7 +139,7 @@ impl Server {
         let note = format!(
             "[the workspace had stopped ({reason}); it runs again, files are as they were, processes are gone]"
         );
-        Ok(Ready { connection, note: Some(note) })
+        Ok(Ready { workspace: started, connection, note: Some(note) })
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod patch;
 pub(crate) mod run;
 pub(crate) mod search;
 pub(crate) mod seed;
+pub(crate) mod sync;
 pub(crate) mod units;
 pub(crate) mod workspace;
 

@@ -22,13 +22,13 @@ const DEPTH_MAX: usize = 200;
 /// Surveys the directory `root`, whose path has no links left in it.
 pub(super) fn survey(request: &SeedRequest, root: &Path) -> Result<SeedTree, SeedError> {
     let source_error = |source| SeedError::Source { path: root.to_owned(), source };
-    let dir = HostDir::open(root).map_err(source_error)?;
+    let dir = HostDir::open_resolved(root).map_err(source_error)?;
     let attributes = dir.own_stat().map_err(source_error)?.attributes;
     let mut tree = TreeBuilder::default();
-    let number = tree.hold_dir(HostDir::open(root).map_err(source_error)?);
+    let number = tree.hold_dir(dir.below(b"").map_err(source_error)?);
     let finder = Finder { root, reach: &request.reach, own_dirs: Vec::new() };
     let mut walk = Walk { request, number, tree, finder, parts: Vec::new() };
-    let here = walk.begin(root);
+    let here = walk.begin(&dir);
     walk.directory(&dir, b"", here)?;
     let rules = Rules { all: request.all, secrets: request.secrets, parts: walk.parts };
     Ok(walk.tree.finish(attributes, rules))
@@ -67,9 +67,10 @@ enum Verdict {
 
 impl Walk<'_> {
     /// The repository around the root, if it has none of its own.
-    fn begin(&mut self, root: &Path) -> Here {
+    fn begin(&mut self, dir: &HostDir) -> Here {
         let here = Here { part: 0, ignored: false, depth: 0 };
-        let has_own = HostDir::open(root).is_ok_and(|dir| !matches!(self.finder.find(&dir), Found::Nothing));
+        let root = dir.path();
+        let has_own = !matches!(self.finder.find(dir), Found::Nothing);
         let around = if has_own { None } else { git::enclosing(root) };
         let Some((top, repository)) = around else {
             self.parts.push(Part::default());

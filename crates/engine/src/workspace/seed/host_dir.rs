@@ -3,10 +3,10 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
 
 use super::tree::{Attributes, Moment};
 
@@ -38,6 +38,14 @@ impl HostDir {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let fd = rustix::fs::open(path, DIR_FLAGS, Mode::empty())?;
         Ok(Self { path: path.to_owned(), fd })
+    }
+
+    /// Opens a directory by a path without links in it, and sees to it that it is the one at that path: that nobody put a link
+    /// into the path since it was looked at.
+    pub(super) fn open_resolved(path: &Path) -> io::Result<Self> {
+        let dir = Self::open(path)?;
+        let opened = readlinkat(CWD, format!("/proc/self/fd/{}", dir.fd.as_raw_fd()), Vec::new())?;
+        if opened.as_bytes() == bytes(path) { Ok(dir) } else { Err(io::Error::other("it was moved meanwhile")) }
     }
 
     /// Opens a directory in this one; a link is refused.

@@ -119,6 +119,9 @@ pub enum SeedError {
 pub fn survey(request: &SeedRequest) -> Result<SeedTree, SeedError> {
     let source_error = |source| SeedError::Source { path: request.source.clone(), source };
     let source = std::fs::canonicalize(&request.source).map_err(source_error)?;
+    if !request.reach.allows(&source) {
+        return Err(source_error(io::ErrorKind::PermissionDenied.into()));
+    }
     let metadata = std::fs::metadata(&source).map_err(source_error)?;
     if metadata.is_dir() {
         return checkout::survey(request, &source);

@@ -9,6 +9,7 @@ mod lifecycle;
 mod list;
 mod logs;
 mod patch;
+mod sync;
 mod update;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ pub(crate) enum WorkspaceVerb {
     Status(lifecycle::StatusArgs),
     /// Run a command in a workspace
     Exec(exec::ExecArgs),
+    /// Bring files of this host into a workspace that runs
+    #[command(subcommand)]
+    Sync(sync::SyncVerb),
     /// Look at the files of a workspace, and change them
     #[command(subcommand)]
     File(file::FileVerb),
@@ -64,6 +68,7 @@ impl WorkspaceVerb {
             Self::Update(args) => args.json,
             Self::Status(args) => args.json,
             Self::Exec(args) => args.json,
+            Self::Sync(verb) => verb.json(),
             Self::File(verb) => verb.json(),
             Self::Patch(verb) => verb.json(),
             Self::Diff(args) => args.json,
@@ -88,6 +93,7 @@ impl WorkspaceVerb {
             Self::Update(args) => args.handle(face),
             Self::Status(args) => args.handle(face),
             Self::Exec(args) => args.handle(face),
+            Self::Sync(verb) => verb.handle(face),
             Self::File(verb) => verb.handle(face),
             Self::Patch(verb) => verb.handle(face),
             Self::Diff(args) => args.handle(face),

@@ -20,10 +20,11 @@ const EXAMPLES: &str = "\
   git diff | pyro workspace patch apply fix --patch-file -
   pyro workspace patch apply fix --patch-file fix.patch --dry-run
 
-A patch is what git diff prints: new, deleted, renamed and copied files, modes; its paths begin at the
-workspace. All of it is applied, or nothing. Files that drifted are tolerated as git apply does. Taken as well
-are plain --- and +++ headers, names without a/ and b/, wrong line counts, and hunks without numbers (@@)
-that fit in one place only. Binary files are refused: write them whole.";
+A patch is what git diff prints: new, deleted, renamed and copied files, modes; its paths begin at
+the workspace. All of it is applied, or nothing. Files that drifted are tolerated as git apply does.
+Taken as well are plain --- and +++ headers, names without a/ and b/, wrong line counts, line ends
+with or without carriage return, and hunks without numbers (@@) that fit in one place only. Binary
+files are refused: write them whole.";
 
 /// The verbs of `workspace patch`.
 #[derive(Debug, Subcommand)]

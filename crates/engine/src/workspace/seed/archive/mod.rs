@@ -17,10 +17,11 @@ use std::rc::Rc;
 
 use self::names::{Names, clean};
 use self::sparse::Sparse;
+use super::host_dir::{HostDir, bytes};
 use super::ignored::Rules;
 use super::notes::About;
 use super::secrets;
-use super::tree::{Attributes, Content, ENTRIES_MAX, Moment, SeedTree, TreeBuilder};
+use super::tree::{Attributes, Content, ENTRIES_MAX, Moment, SeedTree, TreeBuilder, name};
 use super::{SeedError, SeedRequest};
 use crate::store::sparse::unnamed_file;
 
@@ -34,7 +35,8 @@ const BLOCK_BYTES: usize = 512;
 /// Surveys the archive at `path`.
 pub(super) fn survey(request: &SeedRequest, path: &Path) -> Result<SeedTree, SeedError> {
     let source_error = |source| SeedError::Source { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(source_error)?;
+    let dir = HostDir::open_resolved(path.parent().unwrap_or(path)).map_err(source_error)?;
+    let (mut file, _) = dir.open_file(name(bytes(path))).map_err(source_error)?;
     let mtime = modified(&file).map_err(source_error)?;
     let mut magic = [0; BLOCK_BYTES];
     let count = read_up_to(&mut file, &mut magic).map_err(source_error)?;

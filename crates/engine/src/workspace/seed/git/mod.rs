@@ -24,7 +24,7 @@ use super::host_dir::{HostDir, os};
 /// A pointer file (`.git`, `commondir`, `gitdir`) larger than this is none.
 const POINTER_BYTES_MAX: u64 = 8192;
 
-/// Where a seed may find repository data that nothing but the seed itself points to.
+/// Where a seed may lie, and where the data of its repositories that nothing but the seed itself points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
     /// Anywhere: a person named the seed.
@@ -35,7 +35,7 @@ pub enum Reach {
 
 impl Reach {
     /// Whether a path, with all links in it resolved, may be followed.
-    fn allows(&self, path: &Path) -> bool {
+    pub(super) fn allows(&self, path: &Path) -> bool {
         match self {
             Self::Anywhere => true,
             Self::Within(dirs) => dirs.iter().any(|dir| resolved(dir).is_some_and(|dir| path.starts_with(dir))),

@@ -136,7 +136,7 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     fn hold(&mut self, path: &Path) -> Result<Option<Held>, SeedError> {
-        let opened = HostDir::open(path).and_then(|dir| Ok((dir.below(b"")?, dir)));
+        let opened = HostDir::open_resolved(path).and_then(|dir| Ok((dir.below(b"")?, dir)));
         match opened {
             Ok((second, dir)) => Ok(Some(Held { number: self.tree.hold_dir(second), dir })),
             Err(error) => {
