@@ -12,7 +12,7 @@ use pyro_wire::{Exit, Fault, Stream, Tool};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Mutex, Notify, mpsc};
 
-use super::command::{CommandControl, CommandEnd, CommandOutcome, CommandRequest, CommandStreams, to_wire};
+use super::command::{CommandControl, CommandEnd, CommandOutcome, CommandRequest, CommandStreams, to_wire, write};
 use super::tool::{ToolError, ToolHost, ToolInput, ToolOutput, conclude};
 use crate::store::home::WorkspaceDir;
 use crate::store::workspace_record::{CommandEnded, Origin};
@@ -378,11 +378,6 @@ async fn pump_output(
             Err(source) => return Err(ClientError::Stream { stream, source }),
         }
     }
-}
-
-async fn write(target: &mut (dyn AsyncWrite + Unpin + Send), bytes: &[u8]) -> std::io::Result<()> {
-    target.write_all(bytes).await?;
-    target.flush().await
 }
 
 /// Passes standard input on; comes back only with an error of the caller's stream.

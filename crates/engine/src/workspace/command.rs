@@ -174,7 +174,8 @@ async fn pump_output(
     Err(PumpError::Link(running.lost()))
 }
 
-async fn write(target: &mut (dyn AsyncWrite + Unpin + Send), bytes: &[u8]) -> std::io::Result<()> {
+/// Writes a piece of output on at once.
+pub(super) async fn write(target: &mut (dyn AsyncWrite + Unpin + Send), bytes: &[u8]) -> std::io::Result<()> {
     target.write_all(bytes).await?;
     target.flush().await
 }

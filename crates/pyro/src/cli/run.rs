@@ -15,13 +15,10 @@ use pyro_engine::workspace::machines::{DISK_GIB_DEFAULT, MachineSize};
 use pyro_engine::workspace::run::{RunRequest, run};
 
 use super::Face;
-use super::attached::{Attached, TIMEOUT_DEFAULT_SECONDS, TIMEOUT_MAX_SECONDS, terminal_size, variable_parser};
+use super::attached::{Attached, SHELL, TIMEOUT_DEFAULT_SECONDS, TIMEOUT_MAX_SECONDS, terminal_size, variable_parser};
 use crate::failure::{Failure, Kind};
 use crate::report::run::RunReport;
 use crate::{interrupt, report};
-
-/// What is started when no command is named: the best shell the guest has.
-const SHELL: [&str; 3] = ["/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l"];
 
 const EXAMPLES: &str = "\
 The words after -- are passed to the guest as they are, without a shell in between:

@@ -13,14 +13,13 @@ use pyro_engine::workspace::client::{Connection, ExecOptions};
 use pyro_engine::workspace::command::{CommandRequest, CommandStreams};
 
 use super::super::Face;
-use super::super::attached::{Attached, TIMEOUT_DEFAULT_SECONDS, TIMEOUT_MAX_SECONDS, terminal_size, variable_parser};
+use super::super::attached::{
+    Attached, SHELL, TIMEOUT_DEFAULT_SECONDS, TIMEOUT_MAX_SECONDS, terminal_size, variable_parser,
+};
 use super::command_line;
 use crate::failure::{Failure, Kind};
 use crate::report::exec::{DetachedReport, ExecReport};
 use crate::{interrupt, report};
-
-/// What is started when no command is named: the best shell the guest has.
-const SHELL: [&str; 3] = ["/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l"];
 
 const EXAMPLES: &str = "\
 The words after -- are passed to the guest as they are, without a shell in between:

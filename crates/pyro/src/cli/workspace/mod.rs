@@ -5,6 +5,7 @@ mod diff;
 mod exec;
 mod export;
 mod file;
+mod given;
 mod lifecycle;
 mod list;
 mod logs;

@@ -1,9 +1,6 @@
 //! `workspace patch apply`: a patch put into a workspace.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -11,7 +8,8 @@ use pyro_engine::workspace::Workspaces;
 use pyro_engine::workspace::patch::{PATCH_MAX, PatchMode, apply};
 
 use super::super::Face;
-use crate::failure::{Failure, Kind};
+use super::given;
+use crate::failure::Failure;
 use crate::report::patch::PatchReport;
 use crate::{interrupt, report};
 
@@ -78,29 +76,10 @@ impl ApplyArgs {
     fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
         let settings = face.settings()?;
         let connection = Workspaces::new(&settings).connect(&self.workspace)?;
-        let patch = self.source.read()?;
+        let patch = given::read(self.source.patch, self.source.patch_file, PATCH_MAX)?;
         let mode = if self.dry_run { PatchMode::DryRun } else { PatchMode::Apply };
         let files = interrupt::block_on(async { Ok(apply(&connection, &patch, mode).await?) })?;
         report::print(&PatchReport::new(connection.id, mode, files), self.json, face.color())?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-impl Source {
-    fn read(self) -> Result<Vec<u8>, Failure> {
-        let Some(file) = self.patch_file else { return Ok(self.patch.unwrap_or_default().into_vec()) };
-        read_bounded(&file).map_err(|error| {
-            Failure::new(Kind::Usage, format!("cannot read {}", file.display()))
-                .caused_by(error.to_string())
-                .hint("name a file of this host, or - for standard input")
-        })
-    }
-}
-
-/// At most one byte more than a patch may have, which is then refused.
-fn read_bounded(file: &OsStr) -> io::Result<Vec<u8>> {
-    let source: Box<dyn Read> = if file == "-" { Box::new(io::stdin()) } else { Box::new(File::open(file)?) };
-    let mut patch = Vec::new();
-    source.take(PATCH_MAX + 1).read_to_end(&mut patch)?;
-    Ok(patch)
 }

@@ -1,9 +1,6 @@
 //! `workspace file write`: a file of a workspace, new or with new content.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,8 +8,9 @@ use pyro_engine::workspace::Workspaces;
 use pyro_engine::workspace::files::{self, WRITE_BYTES_MAX};
 
 use super::super::super::Face;
+use super::super::given;
 use super::guest_path;
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::report::files::FileWritten;
 use crate::{interrupt, report};
 
@@ -55,28 +53,9 @@ impl WriteArgs {
         let settings = face.settings()?;
         let path = guest_path(Some(self.path))?;
         let connection = Workspaces::new(&settings).connect(&self.workspace)?;
-        let content = self.content.read()?;
+        let content = given::read(self.content.text, self.content.text_file, u64::from(WRITE_BYTES_MAX))?;
         let written = interrupt::block_on(async { Ok(files::write(&connection, &path, &content).await?) })?;
         report::print(&FileWritten::new(connection.id, &path, &written), self.json, face.color())?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-impl Content {
-    fn read(self) -> Result<Vec<u8>, Failure> {
-        let Some(file) = self.text_file else { return Ok(self.text.unwrap_or_default().into_vec()) };
-        read_bounded(&file).map_err(|error| {
-            Failure::new(Kind::Usage, format!("cannot read {}", file.display()))
-                .caused_by(error.to_string())
-                .hint("name a file of this host, or - for standard input")
-        })
-    }
-}
-
-/// At most one byte more than a write takes, which is then refused.
-fn read_bounded(file: &OsStr) -> io::Result<Vec<u8>> {
-    let source: Box<dyn Read> = if file == "-" { Box::new(io::stdin()) } else { Box::new(File::open(file)?) };
-    let mut content = Vec::new();
-    source.take(u64::from(WRITE_BYTES_MAX) + 1).read_to_end(&mut content)?;
-    Ok(content)
 }
