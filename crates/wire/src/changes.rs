@@ -26,6 +26,9 @@ pub struct Changes {
     pub paths: Vec<Word>,
     /// Also new files that `.gitignore` or `.git/info/exclude` ignore.
     pub all: bool,
+    /// A rename is told as what it is made of: something that is gone, and something new.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apart: bool,
     /// Content of files up to this size travels, and at most [`CONTENT_BYTES_MAX`]; `None` for none at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_bytes_max: Option<u64>,
@@ -59,6 +62,10 @@ pub struct Change {
     pub new: Option<Version>,
     /// What is known of the content.
     pub content: ChangeContent,
+    /// With [`ChangeContent::TooLarge`], when what is there was last changed in any way, nanoseconds since 1970-01-01 UTC: it
+    /// tells two states of it apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_unix_ns: Option<i64>,
 }
 
 /// What was or is at a path.
@@ -148,6 +155,7 @@ mod tests {
             old: Some(Version { kind: VersionKind::File, mode: 0o644, size_bytes: 5 }),
             new: Some(Version { kind: VersionKind::Symlink, mode: 0o777, size_bytes: 6 }),
             content: ChangeContent::Sent,
+            changed_unix_ns: None,
         };
         check(
             &ChangesLine::Change(change),

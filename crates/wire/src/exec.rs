@@ -71,6 +71,10 @@ pub struct ExecRequest {
     /// Kill the whole command after this many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Whether it is over only with everything it started: what its own process leaves running is killed, after
+    /// [`crate::HostMessage::Terminate`] only when the grace is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 /// What a command runs.

@@ -48,6 +48,10 @@ pub enum FaultKind {
     TooLarge,
     /// The guest's disk is full.
     NoSpace,
+    /// Nobody accepts connections at the port.
+    ConnectionRefused,
+    /// What was waited for did not become ready in its time.
+    NotReady,
     /// A tool of the agent broke. The agent itself goes on.
     Defect,
     /// Another operating system error inside the guest.

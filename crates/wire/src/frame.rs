@@ -8,9 +8,11 @@
 //! ```
 //!
 //! `kind` 1 is a control frame (one JSON message; `stream` and `exec` are zero), `kind` 2 is data of one stream of one
-//! command. A data frame of length zero is the end of that stream. Anything else is an error, and an error ends the
-//! session: a peer that lost the frame boundary cannot be trusted to find it again.
+//! command, `kind` 3 is data of one connection, whose number stands in place of the command's (`stream` is zero). A data
+//! frame of length zero is the end of that stream. Anything else is an error, and an error ends the session: a peer that
+//! lost the frame boundary cannot be trusted to find it again.
 
+use crate::connection::ConnectionId;
 use crate::exec::{ExecId, Stream};
 
 /// Length of a frame's head in bytes.
@@ -24,6 +26,7 @@ pub const CONTROL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const KIND_CONTROL: u8 = 1;
 const KIND_DATA: u8 = 2;
+const KIND_CONNECTION: u8 = 3;
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,13 @@ pub enum Frame {
         exec: ExecId,
         /// Which of its streams.
         stream: Stream,
+        /// At most [`DATA_BYTES_MAX`] bytes.
+        bytes: Vec<u8>,
+    },
+    /// Bytes of one connection, of the direction in which the frame goes; empty at the end of that.
+    Connection {
+        /// The connection.
+        connection: ConnectionId,
         /// At most [`DATA_BYTES_MAX`] bytes.
         bytes: Vec<u8>,
     },
@@ -80,6 +90,7 @@ impl Frame {
         let (kind, stream, exec, payload, length_bytes_max) = match self {
             Self::Control(payload) => (KIND_CONTROL, 0, 0, payload, CONTROL_BYTES_MAX),
             Self::Data { exec, stream, bytes } => (KIND_DATA, stream.to_byte(), exec.0, bytes, DATA_BYTES_MAX),
+            Self::Connection { connection, bytes } => (KIND_CONNECTION, 0, connection.0, bytes, DATA_BYTES_MAX),
         };
         if payload.len() > length_bytes_max {
             return Err(FrameError::TooLong { length_bytes: payload.len(), length_bytes_max });
@@ -100,11 +111,23 @@ impl Frame {
 /// # Errors
 /// [`FrameError::TooLong`] when the payload is over its limit.
 pub fn data_head(exec: ExecId, stream: Stream, length_bytes: usize) -> Result<[u8; HEAD_BYTES], FrameError> {
+    head([KIND_DATA, stream.to_byte()], exec.0, length_bytes)
+}
+
+/// As [`data_head`], of a frame of a connection.
+///
+/// # Errors
+/// [`FrameError::TooLong`] when the payload is over its limit.
+pub fn connection_head(connection: ConnectionId, length_bytes: usize) -> Result<[u8; HEAD_BYTES], FrameError> {
+    head([KIND_CONNECTION, 0], connection.0, length_bytes)
+}
+
+fn head([kind, stream]: [u8; 2], number: u32, length_bytes: usize) -> Result<[u8; HEAD_BYTES], FrameError> {
     let too_long = FrameError::TooLong { length_bytes, length_bytes_max: DATA_BYTES_MAX };
     let length = u32::try_from(length_bytes).ok().filter(|_| length_bytes <= DATA_BYTES_MAX).ok_or(too_long)?;
-    let [e0, e1, e2, e3] = exec.0.to_le_bytes();
+    let [n0, n1, n2, n3] = number.to_le_bytes();
     let [l0, l1, l2, l3] = length.to_le_bytes();
-    Ok([KIND_DATA, stream.to_byte(), 0, 0, e0, e1, e2, e3, l0, l1, l2, l3])
+    Ok([kind, stream, 0, 0, n0, n1, n2, n3, l0, l1, l2, l3])
 }
 
 /// Cuts a byte stream into frames. Holds at most one incomplete frame and what was pushed after it.
@@ -145,40 +168,48 @@ impl Decoder {
         };
         let payload = payload.to_vec();
         self.consumed += HEAD_BYTES + head.length_bytes;
-        Ok(Some(match head.stream {
-            None => Frame::Control(payload),
-            Some(stream) => Frame::Data { exec: head.exec, stream, bytes: payload },
+        Ok(Some(match head.of {
+            Of::Control => Frame::Control(payload),
+            Of::Exec(exec, stream) => Frame::Data { exec, stream, bytes: payload },
+            Of::Connection(connection) => Frame::Connection { connection, bytes: payload },
         }))
     }
 }
 
 struct Head {
-    stream: Option<Stream>,
-    exec: ExecId,
+    of: Of,
     length_bytes: usize,
+}
+
+/// What a frame is of.
+enum Of {
+    Control,
+    Exec(ExecId, Stream),
+    Connection(ConnectionId),
 }
 
 impl Head {
     fn parse(bytes: [u8; HEAD_BYTES]) -> Result<Self, FrameError> {
-        let [kind, stream, zero_1, zero_2, e0, e1, e2, e3, l0, l1, l2, l3] = bytes;
-        let exec = u32::from_le_bytes([e0, e1, e2, e3]);
+        let [kind, stream, zero_1, zero_2, n0, n1, n2, n3, l0, l1, l2, l3] = bytes;
+        let number = u32::from_le_bytes([n0, n1, n2, n3]);
         let length_bytes = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        let (parsed_stream, length_bytes_max) = match kind {
-            KIND_CONTROL if stream == 0 => (None, CONTROL_BYTES_MAX),
-            KIND_DATA => match Stream::from_byte(stream) {
-                Some(known) => (Some(known), DATA_BYTES_MAX),
-                None => return Err(FrameError::UnknownStream { kind, stream }),
-            },
-            KIND_CONTROL => return Err(FrameError::UnknownStream { kind, stream }),
+        let unknown_stream = FrameError::UnknownStream { kind, stream };
+        let (of, length_bytes_max) = match (kind, stream) {
+            (KIND_CONTROL, 0) => (Of::Control, CONTROL_BYTES_MAX),
+            (KIND_DATA, stream) => {
+                (Of::Exec(ExecId(number), Stream::from_byte(stream).ok_or(unknown_stream)?), DATA_BYTES_MAX)
+            }
+            (KIND_CONNECTION, 0) => (Of::Connection(ConnectionId(number)), DATA_BYTES_MAX),
+            (KIND_CONTROL | KIND_CONNECTION, _) => return Err(unknown_stream),
             _ => return Err(FrameError::UnknownKind { kind }),
         };
-        if (zero_1, zero_2) != (0, 0) || (kind == KIND_CONTROL && exec != 0) {
+        if (zero_1, zero_2) != (0, 0) || (kind == KIND_CONTROL && number != 0) {
             return Err(FrameError::ReservedNotZero);
         }
         if length_bytes > length_bytes_max {
             return Err(FrameError::TooLong { length_bytes, length_bytes_max });
         }
-        Ok(Self { stream: parsed_stream, exec: ExecId(exec), length_bytes })
+        Ok(Self { of, length_bytes })
     }
 }
 
@@ -187,6 +218,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{CONTROL_BYTES_MAX, DATA_BYTES_MAX, Decoder, Frame, FrameError, HEAD_BYTES};
+    use crate::connection::ConnectionId;
     use crate::exec::{ExecId, Stream};
 
     fn any_frame() -> impl Strategy<Value = Frame> {
@@ -199,6 +231,8 @@ mod tests {
                 stream,
                 bytes
             }),
+            (any::<u32>(), bytes())
+                .prop_map(|(number, bytes)| Frame::Connection { connection: ConnectionId(number), bytes }),
         ]
     }
 
@@ -240,10 +274,13 @@ mod tests {
         check_refused([9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &FrameError::UnknownKind { kind: 9 });
         check_refused([2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &FrameError::UnknownStream { kind: 2, stream: 7 });
         check_refused([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &FrameError::UnknownStream { kind: 1, stream: 1 });
+        check_refused([3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &FrameError::UnknownStream { kind: 3, stream: 1 });
         check_refused([1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0], &FrameError::ReservedNotZero);
+        check_refused([3, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0], &FrameError::ReservedNotZero);
         check_refused([1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0], &FrameError::ReservedNotZero);
         let too_long = |length_bytes, length_bytes_max| FrameError::TooLong { length_bytes, length_bytes_max };
         check_refused([2, 1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0], &too_long(DATA_BYTES_MAX + 1, DATA_BYTES_MAX));
+        check_refused([3, 0, 0, 0, 9, 0, 0, 0, 1, 0, 1, 0], &too_long(DATA_BYTES_MAX + 1, DATA_BYTES_MAX));
         check_refused([1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 64, 0], &too_long(CONTROL_BYTES_MAX + 1, CONTROL_BYTES_MAX));
     }
 
@@ -255,6 +292,10 @@ mod tests {
         let head = super::data_head(ExecId(70_000), Stream::Stderr, DATA_BYTES_MAX).expect("just short enough");
         assert_eq!(out.first_chunk(), Some(&head));
         assert!(super::data_head(ExecId(1), Stream::Stdout, DATA_BYTES_MAX + 1).is_err());
+        let mut out = Vec::new();
+        let frame = Frame::Connection { connection: ConnectionId(70_000), bytes: vec![7; 3] };
+        frame.encode(&mut out).expect("short");
+        assert_eq!(out.first_chunk(), super::connection_head(ConnectionId(70_000), 3).ok().as_ref());
     }
 
     #[test]
@@ -263,5 +304,8 @@ mod tests {
         let frame = Frame::Data { exec: ExecId(0x0102), stream: Stream::Stdout, bytes: b"hi".to_vec() };
         frame.encode(&mut out).expect("short");
         assert_eq!(out, [2, 1, 0, 0, 2, 1, 0, 0, 2, 0, 0, 0, b'h', b'i']);
+        let mut out = Vec::new();
+        Frame::Connection { connection: ConnectionId(0x0102), bytes: b"hi".to_vec() }.encode(&mut out).expect("short");
+        assert_eq!(out, [3, 0, 0, 0, 2, 1, 0, 0, 2, 0, 0, 0, b'h', b'i']);
     }
 }

@@ -1,7 +1,9 @@
 //! The life of a guest from the agent's start to its shutdown: prepare, set up, quiesce.
 //!
-//! `Prepare` does what every machine of one environment has in common and nothing of a workspace: it is done before a
-//! template is saved. `SetUp` makes the machine one of a kind: it is done after a boot and after every restore.
+//! `Prepare` does what every machine of one template has in common and nothing of a user: it is done before the template
+//! is saved. `SetUp` makes the machine one of a kind: it is done after a boot and after every restore.
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,10 @@ pub const WORKSPACE_LOWER: &str = "workspace/lower";
 /// What was changed above the baseline, on the workspace disk.
 pub const WORKSPACE_UPPER: &str = "workspace/upper";
 
-/// Mounts what all machines of one environment share, read-only.
+/// How long a frozen disk stays so when nobody lets it be written again.
+pub const FROZEN_MS_MAX: u64 = 10_000;
+
+/// Mounts what all machines of one template share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepare {
     /// The disk (by virtio serial) that holds the environment's ext4 root filesystem.
@@ -25,9 +30,20 @@ pub struct Prepare {
     pub modules_disk: Option<String>,
     /// What the root is made of.
     pub root: RootKind,
+    /// The workspace disk, when every machine begins with the same empty one: it is mounted, and the root entered, already
+    /// now. Only with [`RootKind::Overlay`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh_disk: Option<String>,
+    /// Whether the machine has a network interface: its driver is loaded, and it is there when this is answered.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub network: bool,
     /// Absolute paths in the environment whose files are read into the page cache; missing ones are passed over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warm_paths: Vec<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How the guest's root filesystem comes about.
@@ -55,7 +71,8 @@ pub enum WorkspaceMount {
 /// Makes the machine one of a kind, and ready for commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetUp {
-    /// The disk that holds the workspace's ext4 filesystem, the upper layer; required for [`RootKind::Overlay`].
+    /// The disk that holds the workspace's ext4 filesystem, the upper layer; required for [`RootKind::Overlay`], unless
+    /// [`Prepare::fresh_disk`] named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace_disk: Option<String>,
     /// Whether the machine has a workspace at [`WORKSPACE_MOUNT`].
@@ -69,6 +86,22 @@ pub struct SetUp {
     pub clock_unix_ns: u64,
     /// 32 to 512 bytes from the host's random generator, credited to and mixed into the kernel's, which is reseeded at once.
     pub entropy: Vec<u8>,
+    /// The network, in a machine that was prepared with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+}
+
+/// How the guest's only interface to the outside is set up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its addresses with the bits of their prefixes.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Where everything else is reached, at most one of each kind.
+    pub gateways: Vec<IpAddr>,
+    /// Who answers names; written to `/etc/resolv.conf`.
+    pub name_server: IpAddr,
+    /// Longest packet.
+    pub mtu_bytes: u32,
 }
 
 /// What the agent says once commands may run.

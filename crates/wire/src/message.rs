@@ -1,11 +1,12 @@
 //! The control messages, one enum a direction.
 //!
 //! A session: `Hello` → `Welcome`, then requests, each answered by one `Reply` of the same id, and commands, each
-//! answered by `Started` and `Exited`, or by `NotStarted`. `Detach` ends the session at a frame boundary and puts the agent back to waiting
+//! answered by `Started` and `Exited`, or by `NotStarted`, and connections, each answered by `Connected` or `NotConnected`. `Detach` ends the session at a frame boundary and puts the agent back to waiting
 //! for a `Hello`; what was mounted stays mounted.
 
 use serde::{Deserialize, Serialize};
 
+use crate::connection::ConnectionId;
 use crate::exec::{ExecId, ExecRequest, Exit, Stream, TerminalSize};
 use crate::fault::Fault;
 use crate::frame::{Frame, FrameError};
@@ -64,12 +65,38 @@ pub enum HostMessage {
         /// The command.
         exec: ExecId,
     },
+    /// Asks the command and everything it started to end: all of it gets `TERM`, and what is left after the grace is killed.
+    Terminate {
+        /// The command.
+        exec: ExecId,
+        /// How long it has.
+        grace_ms: u64,
+    },
     /// The terminal has a new size.
     Resize {
         /// The command.
         exec: ExecId,
         /// The new size.
         size: TerminalSize,
+    },
+    /// Connects to a port of the guest's loopback, by IPv4 or else by IPv6.
+    Connect {
+        /// Names the connection from now on.
+        connection: ConnectionId,
+        /// The port.
+        port: u16,
+    },
+    /// The host's end took bytes of the connection: that many more may be sent.
+    ConnectionCredit {
+        /// The connection.
+        connection: ConnectionId,
+        /// Bytes given back.
+        bytes: u32,
+    },
+    /// The host's end of the connection broke off; it is forgotten, and the guest's end is broken off too.
+    ConnectionReset {
+        /// The connection.
+        connection: ConnectionId,
     },
     /// Ends the session; the agent waits for the next `Hello`.
     Detach,
@@ -88,13 +115,18 @@ pub enum Request {
     ShutDown,
     /// Write everything to the disks.
     Sync,
+    /// Keep the workspace disk as it is from the answer on, with everything on it that was written: what writes to it waits.
+    /// [`Request::Thaw`] ends it, the end of the session, or [`crate::lifecycle::FROZEN_MS_MAX`].
+    Freeze,
+    /// Let the frozen workspace disk be written again. Refused when it was not frozen any more.
+    Thaw,
 }
 
 /// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// To `Prepare`, `ShutDown` and `Sync`.
+    /// To `Prepare`, `ShutDown`, `Sync`, `Freeze` and `Thaw`.
     Done,
     /// To `SetUp`.
     Ready(Ready),
@@ -153,6 +185,30 @@ pub enum GuestMessage {
         exec: ExecId,
         /// Bytes given back.
         bytes: u32,
+    },
+    /// Something in the guest accepted the connection.
+    Connected {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Nothing did; the connection is forgotten.
+    NotConnected {
+        /// The connection.
+        connection: ConnectionId,
+        /// Why.
+        fault: Fault,
+    },
+    /// The guest's end took bytes of the connection: that many more may be sent.
+    ConnectionCredit {
+        /// The connection.
+        connection: ConnectionId,
+        /// Bytes given back.
+        bytes: u32,
+    },
+    /// The guest's end of the connection broke off; it is forgotten.
+    ConnectionReset {
+        /// The connection.
+        connection: ConnectionId,
     },
 }
 

@@ -11,6 +11,7 @@ use crate::changes::Changes;
 use crate::export::Export;
 use crate::files::{Edit, List, Read, Write};
 use crate::patch::ApplyPatch;
+use crate::ready::AwaitReady;
 use crate::search::Search;
 use crate::sync::{Digests, Inventory, Receive};
 
@@ -56,6 +57,8 @@ pub enum Tool {
     Digests(Digests),
     /// Files, directories and links, put or removed.
     Receive(Receive),
+    /// Something of the guest, waited for until it is ready.
+    AwaitReady(AwaitReady),
 }
 
 impl Tool {
@@ -74,6 +77,7 @@ impl Tool {
             Self::Inventory(_) => "inventory",
             Self::Digests(_) => "digests",
             Self::Receive(_) => "receive",
+            Self::AwaitReady(_) => "await_ready",
         }
     }
 }
@@ -82,6 +86,7 @@ impl Tool {
 mod tests {
     use super::Tool;
     use crate::files::{Edit, List, Read, ReadRange, Write};
+    use crate::ready::{AwaitReady, Probe};
     use crate::search::{Case, Pattern, Query, Search};
 
     #[track_caller]
@@ -102,6 +107,9 @@ mod tests {
         check(&Tool::Write(write), r#"{"write":{"path":"/a","size_bytes":3}}"#);
         let edit = Edit { path: "/a".into(), old_bytes: 1, new_bytes: 0, replace_all: false };
         check(&Tool::Edit(edit), r#"{"edit":{"path":"/a","old_bytes":1,"new_bytes":0,"replace_all":false}}"#);
+        let probe = Probe::Tcp { host: "localhost".to_owned(), port: 80 };
+        let json = r#"{"await_ready":{"probe":{"tcp":{"host":"localhost","port":80}},"interval_ms":1,"timeout_ms":2}}"#;
+        check(&Tool::AwaitReady(AwaitReady { probe, interval_ms: 1, timeout_ms: 2 }), json);
         let pattern = Pattern { text: "x+".to_owned(), fixed: false, case: Case::Sensitive };
         let query = Query::Lines { pattern, context_lines: 2 };
         let search = Search { path: "/a".into(), query, globs: vec![], ignored_too: false, results_max: 5 };
