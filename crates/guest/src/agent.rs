@@ -11,14 +11,18 @@ use std::time::{Duration, Instant};
 use pyro_wire::lifecycle::{Ready, SetUp};
 use pyro_wire::message::{Answer, Request};
 use pyro_wire::version::ProtocolRange;
-use pyro_wire::{ExecId, ExecRequest, Fault, FaultKind, Frame, GuestMessage, HostMessage, RequestId, Stream};
+use pyro_wire::{
+    ConnectionId, ExecId, ExecRequest, Fault, FaultKind, Frame, GuestMessage, HostMessage, RequestId, Stream,
+};
 use rustix::io::Errno;
 
 use crate::channel::{Channel, Heard, Kind};
+use crate::connections::Connections;
 use crate::console::say;
 use crate::events::{Change, Events, Source};
 use crate::exec::Execs;
 use crate::lifecycle::Lifecycle;
+use crate::quiesce::Quiesce;
 
 /// The last answer must leave before the power goes; a host that does not read it in this time is not waiting for it.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
@@ -30,7 +34,9 @@ pub(crate) struct Agent {
     channel: Channel,
     children: OwnedFd,
     execs: Execs,
+    connections: Connections,
     lifecycle: Lifecycle,
+    quiesce: Quiesce,
     in_session: bool,
 }
 
@@ -49,7 +55,10 @@ impl Agent {
         let events = Events::new()?;
         events.add(channel.fd(), Source::Channel)?;
         events.add(&children, Source::Children)?;
-        Ok(Self { events, channel, children, execs, lifecycle, in_session: false })
+        let quiesce = Quiesce::new()?;
+        events.add(quiesce.fd(), Source::Quiesce)?;
+        let connections = Connections::default();
+        Ok(Self { events, channel, children, execs, connections, lifecycle, quiesce, in_session: false })
     }
 
     /// Serves the host until the machine is to go.
@@ -60,12 +69,14 @@ impl Agent {
                 self.note(change);
             }
             self.execs.expire();
+            self.quiesce.expire();
+            self.connections.expire(self.channel.outbox());
             for heard in self.channel.hear() {
                 if let Some(ending) = self.handle(heard) {
                     return Ok(ending);
                 }
             }
-            self.execs.pump(&self.events, self.channel.outbox());
+            self.pump();
             if !self.channel.flush() {
                 self.end_session();
                 return Ok(Ending::StreamEnded);
@@ -73,13 +84,29 @@ impl Agent {
         }
     }
 
+    /// Moves bytes until nothing moves or the outbox is full, commands and connections in turn.
+    fn pump(&mut self) {
+        let outbox = self.channel.outbox();
+        self.execs.feed(outbox);
+        self.connections.feed(&self.events, outbox);
+        while outbox.has_room() {
+            let moved = [self.execs.pump_round(outbox), self.connections.pump_round(outbox)];
+            if moved == [false, false] {
+                break;
+            }
+        }
+        self.execs.finish(&self.events, outbox);
+    }
+
     /// How long to wait for a change; `None` is until there is one.
     fn patience(&mut self) -> Option<Duration> {
+        let can_pump = self.execs.can_pump() || self.connections.can_pump();
         let has_room = self.channel.outbox().has_room();
-        if self.channel.has_more() || self.channel.can_flush() || (has_room && self.execs.can_pump()) {
+        if self.channel.has_more() || self.channel.can_flush() || (has_room && can_pump) {
             return Some(Duration::ZERO);
         }
-        self.execs.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        let deadlines = [self.execs.next_deadline(), self.connections.next_deadline(), self.quiesce.deadline()];
+        deadlines.into_iter().flatten().min().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     fn note(&mut self, change: Change) {
@@ -90,6 +117,12 @@ impl Agent {
                 self.execs.reap();
             }
             Source::Exec(..) | Source::Leftover(_) => self.execs.note_ready(change),
+            Source::Quiesce => {
+                for (id, result) in self.quiesce.take_ends() {
+                    self.reply(id, result.map(|()| Answer::Done));
+                }
+            }
+            Source::Connection(connection) => self.connections.note_ready(connection, change),
         }
     }
 
@@ -98,7 +131,7 @@ impl Agent {
             Heard::Frame(frame) => return self.handle_frame(frame),
             // The session is not over: a port of a restored machine may report, after its new host's `Hello`, that the old
             // host left. Whoever opens the side anew says `Hello` first.
-            Heard::HostLeft => self.execs.abandon(),
+            Heard::HostLeft => self.abandon(),
             Heard::Ended => {
                 self.end_session();
                 return Some(Ending::StreamEnded);
@@ -118,7 +151,10 @@ impl Agent {
             Frame::Data { exec, stream: Stream::Stdin, bytes } if self.in_session => {
                 self.execs.receive(exec, bytes).err().and_then(|breach| self.refuse(&breach))
             }
-            Frame::Data { .. } => None,
+            Frame::Connection { connection, bytes } if self.in_session => {
+                self.connections.receive(connection, bytes).err().and_then(|breach| self.refuse(&breach))
+            }
+            Frame::Data { .. } | Frame::Connection { .. } => None,
         }
     }
 
@@ -135,7 +171,14 @@ impl Agent {
             }
             HostMessage::Signal { exec, signal } => self.execs.signal(exec, signal),
             HostMessage::Kill { exec } => self.execs.kill(exec),
+            HostMessage::Terminate { exec, grace_ms } => self.execs.terminate(exec, Duration::from_millis(grace_ms)),
             HostMessage::Resize { exec, size } => self.execs.resize(exec, size),
+            HostMessage::Connect { connection, port } => self.connect(connection, port),
+            HostMessage::ConnectionCredit { connection, bytes } => {
+                let given = self.connections.give_credit(connection, bytes);
+                return given.err().and_then(|breach| self.refuse(&breach));
+            }
+            HostMessage::ConnectionReset { connection } => self.connections.reset(connection),
         }
         None
     }
@@ -154,7 +197,18 @@ impl Agent {
 
     fn end_session(&mut self) {
         self.in_session = false;
+        self.abandon();
+    }
+
+    /// Ends what was begun for a host that does not want it any more.
+    fn abandon(&mut self) {
+        self.quiesce.abandon();
         self.execs.abandon();
+        self.connections.abandon();
+    }
+
+    fn reply(&mut self, id: RequestId, result: Result<Answer, Fault>) {
+        self.channel.outbox().say(&GuestMessage::Reply { id, result });
     }
 
     /// Ends the session of a host that broke the protocol. A stream that cannot come back is given up with it.
@@ -175,6 +229,16 @@ impl Agent {
         }
     }
 
+    fn connect(&mut self, connection: ConnectionId, port: u16) {
+        let outbox = self.channel.outbox();
+        if self.lifecycle.is_ready() {
+            self.connections.connect(connection, port, &self.events, outbox);
+        } else {
+            let fault = Fault::new(FaultKind::WrongPhase, "ports are reached once the machine is set up");
+            outbox.say(&GuestMessage::NotConnected { connection, fault });
+        }
+    }
+
     fn set_up(&mut self, request: &SetUp) -> Result<Ready, Fault> {
         let ready = self.lifecycle.set_up(request)?;
         if let Some(disk) = self.lifecycle.disk() {
@@ -190,17 +254,25 @@ impl Agent {
         let result = match &request {
             Request::Prepare(prepare) => self.lifecycle.prepare(prepare).map(|()| Answer::Done),
             Request::SetUp(set_up) => self.set_up(set_up).map(Answer::Ready),
-            Request::Sync => {
-                rustix::fs::sync();
-                Ok(Answer::Done)
-            }
+            // These two are answered when they are done.
+            Request::Sync => match self.quiesce.sync(id) {
+                Ok(()) => return None,
+                Err(fault) => Err(fault),
+            },
+            Request::Freeze => match self.quiesce.freeze(id, self.lifecycle.disk()) {
+                Ok(()) => return None,
+                Err(fault) => Err(fault),
+            },
+            Request::Thaw => self.quiesce.thaw().map(|()| Answer::Done),
             Request::ShutDown => {
+                // A frozen disk would never become read-only.
+                self.quiesce.abandon();
                 self.lifecycle.end_processes();
                 self.execs.abandon_aloud(self.channel.outbox());
                 self.lifecycle.shut_down().map(|()| Answer::Done)
             }
         };
-        self.channel.outbox().say(&GuestMessage::Reply { id, result });
+        self.reply(id, result);
         if !matches!(request, Request::ShutDown) {
             return None;
         }

@@ -7,8 +7,12 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 
 const GROUPS_PATH: &str = "/sys/fs/cgroup/pyro";
+
+/// Bytes read of the list of a group's processes: thousands of them.
+const LIST_BYTES_MAX: usize = 64 * 1024;
 
 /// All groups of the agent's commands.
 #[derive(Debug, Default)]
@@ -75,6 +79,39 @@ impl Cgroup {
     /// Kills everything in the group.
     pub(crate) fn kill(&self) -> Result<(), Errno> {
         kill(&self.dir)
+    }
+
+    /// Asks every process of the group to end. Groups that the guest made below it hear nothing: their makers do.
+    pub(crate) fn ask_to_end(&self) -> Result<(), Errno> {
+        let list = self.read("cgroup.procs")?;
+        let pids = list.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()?.parse().ok());
+        for pid in pids.filter_map(Pid::from_raw) {
+            // Who is stopped must go on to hear it; who ended meanwhile needs nothing.
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+            let _ = rustix::process::kill_process(pid, Signal::CONT);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing runs in the group or in one below it.
+    pub(crate) fn is_empty(&self) -> bool {
+        // A group of which nothing can be said is not waited for.
+        self.read("cgroup.events")
+            .map_or(true, |events| !events.split(|byte| *byte == b'\n').any(|line| line == b"populated 1"))
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, Errno> {
+        let file = rustix::fs::openat(&self.dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut bytes = vec![0; LIST_BYTES_MAX];
+        let mut count = 0;
+        while let Some(room) = bytes.get_mut(count..).filter(|room| !room.is_empty()) {
+            match rustix::io::read(&file, room)? {
+                0 => break,
+                more => count += more,
+            }
+        }
+        bytes.truncate(count);
+        Ok(bytes)
     }
 }
 

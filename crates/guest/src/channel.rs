@@ -6,8 +6,8 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use pyro_wire::frame::{DATA_BYTES_MAX, HEAD_BYTES, data_head};
-use pyro_wire::{Decoder, ExecId, Frame, FrameError, GuestMessage, Stream};
+use pyro_wire::frame::{DATA_BYTES_MAX, HEAD_BYTES, connection_head, data_head};
+use pyro_wire::{ConnectionId, Decoder, ExecId, Frame, FrameError, GuestMessage, Stream};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::Timespec;
@@ -224,14 +224,37 @@ impl Outbox {
         count_max: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
     ) -> Result<usize, Errno> {
+        self.frame(|count| data_head(exec, stream, count), count_max, fill)
+    }
+
+    /// Ends the guest's direction of a connection.
+    pub(crate) fn end_connection(&mut self, connection: ConnectionId) {
+        self.connection_data(connection, 0, |_| Ok(0)).expect("the closure does not fail");
+    }
+
+    /// As [`Self::data`], of a connection.
+    pub(crate) fn connection_data(
+        &mut self,
+        connection: ConnectionId,
+        count_max: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        self.frame(|count| connection_head(connection, count), count_max, fill)
+    }
+
+    fn frame(
+        &mut self,
+        head: impl FnOnce(usize) -> Result<[u8; HEAD_BYTES], FrameError>,
+        count_max: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
         let count_max = count_max.min(DATA_BYTES_MAX);
-        let (head, payload) = self.space(HEAD_BYTES + count_max).split_at_mut(HEAD_BYTES);
+        let (head_room, payload) = self.space(HEAD_BYTES + count_max).split_at_mut(HEAD_BYTES);
         let count = fill(payload)?;
         if count == 0 && count_max > 0 {
             return Ok(0);
         }
-        let bytes = data_head(exec, stream, count).map_err(|_| Errno::MSGSIZE)?;
-        head.copy_from_slice(&bytes);
+        head_room.copy_from_slice(&head(count).map_err(|_| Errno::MSGSIZE)?);
         self.end += HEAD_BYTES + count;
         Ok(count)
     }

@@ -153,6 +153,7 @@ mod tests {
             stdin: false,
             terminal: None,
             timeout_ms: None,
+            whole: false,
         }
     }
 

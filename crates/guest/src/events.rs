@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use pyro_wire::{ExecId, Stream};
+use pyro_wire::{ConnectionId, ExecId, Stream};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
@@ -26,6 +26,10 @@ pub(crate) enum Source {
     Exec(ExecId, Stream),
     /// Output that nobody waits for any more.
     Leftover(u32),
+    /// What waited for the disk is done.
+    Quiesce,
+    /// A connection to a port.
+    Connection(ConnectionId),
 }
 
 /// A change of one source.
@@ -94,6 +98,8 @@ impl Source {
             Self::Children => (1, 0, 0),
             Self::Exec(exec, stream) => (2, stream.to_byte(), exec.0),
             Self::Leftover(number) => (3, 0, number),
+            Self::Quiesce => (4, 0, 0),
+            Self::Connection(connection) => (5, 0, connection.0),
         };
         let [n0, n1, n2, n3] = number.to_le_bytes();
         EventData::new_u64(u64::from_le_bytes([kind, stream, 0, 0, n0, n1, n2, n3]))
@@ -107,6 +113,8 @@ impl Source {
             1 => Some(Self::Children),
             2 => Stream::from_byte(stream).map(|stream| Self::Exec(ExecId(number), stream)),
             3 => Some(Self::Leftover(number)),
+            4 => Some(Self::Quiesce),
+            5 => Some(Self::Connection(ConnectionId(number))),
             _ => None,
         }
     }
@@ -114,7 +122,7 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    use pyro_wire::{ExecId, Stream};
+    use pyro_wire::{ConnectionId, ExecId, Stream};
 
     use super::Source;
 
@@ -126,6 +134,8 @@ mod tests {
             Source::Exec(ExecId(u32::MAX), Stream::Stderr),
             Source::Exec(ExecId(0), Stream::Stdin),
             Source::Leftover(7),
+            Source::Quiesce,
+            Source::Connection(ConnectionId(u32::MAX)),
         ] {
             assert_eq!(Source::from_data(source.data().u64()), Some(source));
         }

@@ -72,6 +72,12 @@ struct Exec {
     /// The host does not want the rest of the output if it would have to wait for it.
     hurried: bool,
     ended: Option<Ended>,
+    /// It is over only with everything it started.
+    whole: bool,
+    /// It was asked to end, and has until its deadline.
+    terminated: bool,
+    /// Its process ended, and where it is `whole` everything else of it too.
+    over: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -138,9 +144,22 @@ impl Execs {
         };
         let deadline = request.timeout_ms.and_then(|limit| started.checked_add(Duration::from_millis(limit)));
         let Ends { terminal, input, outputs, theirs: _ } = ends;
-        let (verdict, hurried, ended) = (None, false, None);
-        self.running
-            .insert(id, Exec { pid, cgroup, terminal, input, outputs, started, deadline, verdict, hurried, ended });
+        let exec = Exec {
+            pid,
+            cgroup,
+            terminal,
+            input,
+            outputs,
+            started,
+            deadline,
+            verdict: None,
+            hurried: false,
+            ended: None,
+            whole: request.whole,
+            terminated: false,
+            over: false,
+        };
+        self.running.insert(id, exec);
         Ok(pid)
     }
 
@@ -181,6 +200,16 @@ impl Execs {
         }
     }
 
+    /// Asks a command and everything it started to end, and kills what has not after `grace`.
+    pub(crate) fn terminate(&mut self, id: ExecId, grace: Duration) {
+        if let Some(exec) = self.running.get_mut(&id).filter(|exec| !exec.over) {
+            let deadline = Instant::now().checked_add(grace);
+            exec.deadline = exec.deadline.into_iter().chain(deadline).min();
+            exec.terminated = true;
+            exec.ask_to_end();
+        }
+    }
+
     /// Kills the commands that ran past their time.
     pub(crate) fn expire(&mut self) {
         if self.running.values().all(|exec| exec.deadline.is_none()) {
@@ -188,7 +217,7 @@ impl Execs {
         }
         let now = Instant::now();
         for exec in self.running.values_mut().filter(|exec| exec.deadline.is_some_and(|deadline| deadline <= now)) {
-            exec.kill(Exit::TimedOut);
+            exec.kill(if exec.terminated { Exit::Killed } else { Exit::TimedOut });
         }
     }
 
@@ -206,6 +235,8 @@ impl Execs {
                 Ok(None) | Err(_) => break,
             }
         }
+        // Whoever ends last of a command is an orphan, and so ours.
+        self.running.values_mut().for_each(Exec::see_if_over);
         self.cgroups.sweep();
     }
 
@@ -225,36 +256,37 @@ impl Execs {
                 }
             }
             Source::Leftover(number) => self.leftovers.note_readable(number),
-            Source::Channel | Source::Children => {}
+            Source::Channel | Source::Children | Source::Quiesce | Source::Connection(_) => {}
         }
     }
 
-    /// Whether [`Self::pump`] would do something now, given room.
+    /// Whether [`Self::pump_round`] would do something now, given room.
     pub(crate) fn can_pump(&self) -> bool {
         self.leftovers.can_drain() || self.running.values().any(Exec::can_pump)
     }
 
-    /// Moves bytes until nothing moves or the outbox is full, a frame of each stream at a time, and says which commands ended.
-    pub(crate) fn pump(&mut self, events: &Events, outbox: &mut Outbox) {
+    /// Gives commands what they take now of their input.
+    pub(crate) fn feed(&mut self, outbox: &mut Outbox) {
         for (id, exec) in &mut self.running {
             if let Some(input) = &mut exec.input {
                 input.pump(*id, outbox);
             }
         }
-        let mut moved = true;
-        while moved && outbox.has_room() {
-            moved = false;
-            for (id, exec) in &mut self.running {
-                for output in &mut exec.outputs {
-                    moved |= output.pump(*id, outbox);
-                }
-            }
-        }
-        self.finish(events, outbox);
-        self.leftovers.drain();
     }
 
-    fn finish(&mut self, events: &Events, outbox: &mut Outbox) {
+    /// Sends a frame of each stream that has one, while there is room. Whether any had.
+    pub(crate) fn pump_round(&mut self, outbox: &mut Outbox) -> bool {
+        let mut moved = false;
+        for (id, exec) in &mut self.running {
+            for output in &mut exec.outputs {
+                moved |= output.pump(*id, outbox);
+            }
+        }
+        moved
+    }
+
+    /// Says which commands ended, and drops what was written by what they left running.
+    pub(crate) fn finish(&mut self, events: &Events, outbox: &mut Outbox) {
         for (id, exec) in self.running.extract_if(.., |_, exec| exec.is_finished()) {
             let Some(Ended { exit, duration_ms }) = exec.ended else { continue };
             for output in exec.outputs {
@@ -268,6 +300,7 @@ impl Execs {
                 self.cgroups.release(cgroup);
             }
         }
+        self.leftovers.drain();
     }
 
     /// Kills every command and what all commands left running, and forgets them.
@@ -308,6 +341,18 @@ impl Exec {
         if !group_killed && self.ended.is_none() {
             send_signal(Target::Group(self.pid), libc::SIGKILL);
         }
+        if self.ended.is_some() {
+            self.be_over();
+        }
+    }
+
+    fn ask_to_end(&self) {
+        // The group of processes is for where there is no cgroup; who hears it twice hears the same.
+        let asked = self.cgroup.as_ref().is_some_and(|cgroup| cgroup.ask_to_end().is_ok());
+        if !asked && self.ended.is_none() {
+            send_signal(Target::Group(self.pid), libc::SIGTERM);
+            send_signal(Target::Group(self.pid), libc::SIGCONT);
+        }
     }
 
     fn note_end(&mut self, status: WaitStatus) {
@@ -317,8 +362,29 @@ impl Exec {
         };
         let exit = self.verdict.unwrap_or(own);
         self.ended = Some(Ended { exit, duration_ms: milliseconds(self.started.elapsed()) });
-        self.deadline = None;
         self.input = None;
+        if self.whole && self.terminated {
+            // What else there is of it has its grace, too.
+            return;
+        }
+        if let Some(cgroup) = self.cgroup.as_ref().filter(|_| self.whole) {
+            let _ = cgroup.kill();
+        }
+        self.be_over();
+    }
+
+    /// Its process ended: looks whether everything else of it did, too.
+    fn see_if_over(&mut self) {
+        if self.ended.is_some() && !self.over && self.cgroup.as_ref().is_none_or(Cgroup::is_empty) {
+            self.be_over();
+        }
+    }
+
+    fn be_over(&mut self) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        self.deadline = None;
         for output in &mut self.outputs {
             output.begin_tail();
         }
@@ -345,7 +411,7 @@ impl Exec {
 
     fn is_finished(&self) -> bool {
         let passes = |output: &Output| output.is_sent() || (self.hurried && output.waits_for_credit());
-        self.ended.is_some() && self.outputs.iter().all(passes)
+        self.over && self.outputs.iter().all(passes)
     }
 }
 

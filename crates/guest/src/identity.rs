@@ -18,6 +18,9 @@ use crate::mount::Root;
 /// Longer files are not `/etc/hosts` of anyone.
 const HOSTS_BYTES_MAX: u64 = 1024 * 1024;
 
+/// What a machine without a network says where others name their name servers.
+const NO_NAME_SERVER: &str = "# No name server: this machine has no network.\n";
+
 /// The address by which a Debian machine knows its own name.
 const OWN_ADDRESS: &str = "127.0.1.1";
 
@@ -72,8 +75,11 @@ pub(crate) fn set_names(request: &SetUp, root: &Root) -> Result<(), Fault> {
         })
         .and_then(|()| {
             let path = etc.join("resolv.conf");
-            let missing = std::fs::symlink_metadata(&path).is_err();
-            if missing { replace(&path, "# No name server: this machine has no network yet.\n", 0o644) } else { Ok(()) }
+            match &request.network {
+                Some(network) => replace(&path, &format!("nameserver {}\n", network.name_server), 0o644),
+                None if std::fs::symlink_metadata(&path).is_err() => replace(&path, NO_NAME_SERVER, 0o644),
+                None => Ok(()),
+            }
         });
     result.map_err(|error| Fault::new(FaultKind::Io, format!("cannot write the machine's names to /etc: {error}")))
 }

@@ -15,15 +15,14 @@
 //!
 //! The kernel never kills its first process for lack of memory, so neither the agent nor its children need an `oom_score_adj`.
 
-// UNSAFETY: adding entropy and setting interface flags have no safe wrappers.
-#![expect(unsafe_code, reason = "the random generator and the loopback interface are set up by ioctls")]
+// UNSAFETY: adding entropy has no safe wrapper.
+#![expect(unsafe_code, reason = "the random generator is given entropy by an ioctl")]
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Resource, Rlimit};
 use rustix::system::RebootCommand;
 
@@ -31,11 +30,11 @@ use crate::agent::{Agent, Ending};
 use crate::cgroup::Cgroups;
 use crate::channel::{Channel, Kind};
 use crate::console::say;
-use crate::devices;
 use crate::exec::Execs;
 use crate::lifecycle::{Ground, Lifecycle};
 use crate::mount::mount_virtual;
 use crate::spawn::{FILES_MAX, Spawner, take_over_signals};
+use crate::{devices, modules, network};
 
 const MODULES_LIST: &str = "/pyro/modules.list";
 
@@ -73,7 +72,7 @@ fn serve() -> Result<Ending, InitError> {
     let limit = Rlimit { current: Some(FILES_MAX), maximum: Some(FILES_MAX) };
     rustix::process::setrlimit(Resource::Nofile, limit).map_err(at("limits"))?;
     load_modules();
-    loopback_up().map_err(at("loopback"))?;
+    network::loopback_up().map_err(at("loopback"))?;
     let cgroups = Cgroups::of_machine().map_err(at("cgroups"))?;
     let port = open_port()?;
     let execs = Spawner::new(true).and_then(|spawner| Execs::new(cgroups, spawner)).map_err(at("commands"))?;
@@ -128,20 +127,13 @@ fn open_console() {
 fn load_modules() {
     let Ok(list) = std::fs::read_to_string(MODULES_LIST) else { return };
     for path in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        match load_module(path) {
+        match modules::load_file(path) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => say(&format!("stage modules: {path}: {error}")),
         }
         // It lies in the kernel's own memory now; its file would only take up the machine's.
         let _ = rustix::fs::unlink(path);
     }
-}
-
-fn load_module(path: &str) -> Result<(), Errno> {
-    const MODULE_INIT_COMPRESSED_FILE: i32 = 4;
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let flags = if path.ends_with(".ko") { 0 } else { MODULE_INIT_COMPRESSED_FILE };
-    rustix::system::finit_module(&file, c"", flags)
 }
 
 fn open_port() -> Result<OwnedFd, InitError> {
@@ -175,20 +167,6 @@ pub(crate) fn add_entropy(bytes: &[u8]) -> Result<(), Errno> {
     let results =
         unsafe { [libc::ioctl(random.as_raw_fd(), add, &raw const pool), libc::ioctl(random.as_raw_fd(), reseed)] };
     if results == [0, 0] { Ok(()) } else { Err(last_error()) }
-}
-
-/// Brings the loopback interface up; the kernel gives it its addresses.
-fn loopback_up() -> Result<(), Errno> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    // SAFETY: all of an interface request may be zero.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(|_| Errno::INVAL)?;
-    // SAFETY: SIOCSIFFLAGS reads one interface request and keeps no pointer to it.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if result == 0 { Ok(()) } else { Err(last_error()) }
 }
 
 fn last_error() -> Errno {

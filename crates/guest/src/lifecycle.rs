@@ -11,9 +11,8 @@ use pyro_wire::lifecycle::{Prepare, Ready, SetUp};
 use pyro_wire::{Fault, FaultKind};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::identity;
 use crate::mount::{Prepared, Root};
-use crate::shutdown;
+use crate::{identity, network, shutdown};
 
 /// What the agent works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +113,9 @@ fn set_up_machine(prepared: Prepared, request: &SetUp) -> Result<Root, Fault> {
     identity::set_clock(request.clock_unix_ns)?;
     let root = prepared.enter(request.workspace_disk.as_deref(), request.workspace)?;
     identity::set_names(request, &root)?;
+    if let Some(network) = &request.network {
+        network::set_up(network)?;
+    }
     Ok(root)
 }
 

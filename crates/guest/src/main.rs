@@ -1,12 +1,13 @@
 //! The pyro guest agent: the first process of every pyro machine.
 //!
 //! `init` takes the machine over from the kernel, `agent` serves the host, `lifecycle` knows what may be asked when; `exec`
-//! runs commands, of which some are this program again, as a `tool`. One thread, one loop, no allocation that a peer could make unbounded, no tool of the guest needed.
+//! runs commands, of which some are this program again, as a `tool`; `connections` reach the guest's ports. One loop (only what waits for the disk has a thread of its own, `quiesce`), no allocation that a peer could make unbounded, no tool of the guest needed.
 
 mod agent;
 mod cgroup;
 mod channel;
 mod command;
+mod connections;
 mod console;
 mod devices;
 mod events;
@@ -15,7 +16,10 @@ mod identity;
 mod init;
 mod leftovers;
 mod lifecycle;
+mod modules;
 mod mount;
+mod network;
+mod quiesce;
 mod shutdown;
 mod spawn;
 mod streams;

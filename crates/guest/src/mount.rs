@@ -1,8 +1,9 @@
 //! The root of a machine: mounted, entered, and made read-only again at the end.
 //!
-//! Before `SetUp` the agent lives in the initramfs, where `Prepare` mounts what is shared under `/mnt`. `SetUp` mounts the
-//! workspace disk, lays the overlay over both, moves the root onto `/` and enters it, as `switch_root` does. A machine with
-//! a workspace then gets a second overlay at `/workspace`, both layers of which are on the workspace disk.
+//! At first the agent lives in the initramfs, where `Prepare` mounts what is shared under `/mnt`. Then the workspace disk is
+//! mounted, the overlay laid over both, the root moved onto `/` and entered, as `switch_root` does: by `SetUp`, or, where every
+//! machine begins with the same empty disk, already by `Prepare`, so that a template has it done. A machine with a workspace
+//! then gets a second overlay at `/workspace`, both layers of which are on the workspace disk.
 //!
 //! What stays below is out of everyone's sight; the agent keeps descriptors of it for the end, and lends the workspace
 //! disk's to its tools, which compare the layers of the workspace.
@@ -24,7 +25,7 @@ use rustix::mount::{
     move_mount,
 };
 
-use crate::devices;
+use crate::{devices, network, tool};
 
 const ENVIRONMENT: &str = "/mnt/environment";
 const WORKSPACE: &str = "/mnt/workspace";
@@ -49,9 +50,18 @@ const WORKSPACE_ASIDE: &str = "/workspace.aside";
 
 const WARM_READ_BYTES: usize = 256 * 1024;
 
-/// A machine whose shared file systems are mounted.
+/// What a prepared machine stands on.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) enum Prepared {
+    /// The initramfs, with what is shared mounted in it.
+    Shared(Shared),
+    /// The root it will keep.
+    Root(Root),
+}
+
+/// The mounted file systems that a root is made of.
+#[derive(Debug)]
+pub(crate) struct Shared {
     kind: RootKind,
     /// Looked up beforehand: asking every disk for its name costs a restored machine a tenth of its set-up.
     disks: BTreeMap<String, PathBuf>,
@@ -69,6 +79,28 @@ pub(crate) struct Root {
 impl Prepared {
     /// Mounts what `request` names.
     pub(crate) fn mount(request: &Prepare) -> Result<Self, Fault> {
+        let shared = Shared::mount(request)?;
+        let Some(disk) = &request.fresh_disk else { return Ok(Self::Shared(shared)) };
+        let root = shared.enter(Some(disk), WorkspaceMount::Absent)?;
+        // Once more, so that also the overlay knows these files already.
+        warm("/", &request.warm_paths)?;
+        Ok(Self::Root(root))
+    }
+
+    /// Mounts the rest, if it is not yet, and makes it the root of this process and all its children.
+    pub(crate) fn enter(self, workspace_disk: Option<&str>, workspace: WorkspaceMount) -> Result<Root, Fault> {
+        match (self, workspace_disk, workspace) {
+            (Self::Shared(shared), ..) => shared.enter(workspace_disk, workspace),
+            (Self::Root(root), None, WorkspaceMount::Absent) => Ok(root),
+            (Self::Root(_), ..) => {
+                Err(Fault::new(FaultKind::InvalidArgument, "the machine was prepared with a workspace disk of its own"))
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn mount(request: &Prepare) -> Result<Self, Fault> {
         let environment = devices::disk(&request.environment_disk)?;
         let (target, flags) = match request.root {
             RootKind::Overlay => (ENVIRONMENT, MountFlags::RDONLY),
@@ -80,12 +112,14 @@ impl Prepared {
             mount_disk(&devices::disk(serial)?, MODULES, MountFlags::RDONLY)?;
             modules = Some(open_tree(MODULES)?);
         }
+        if request.network {
+            network::prepare(modules.is_some().then(|| Path::new(MODULES)))?;
+        }
         warm(target, &request.warm_paths)?;
         Ok(Self { kind: request.root, disks: devices::disks(), modules })
     }
 
-    /// Mounts the rest and makes it the root of this process and all its children.
-    pub(crate) fn enter(self, workspace_disk: Option<&str>, workspace: WorkspaceMount) -> Result<Root, Fault> {
+    fn enter(self, workspace_disk: Option<&str>, workspace: WorkspaceMount) -> Result<Root, Fault> {
         let invalid = |message: &str| Fault::new(FaultKind::InvalidArgument, message);
         let mut writable = Vec::new();
         if self.kind == RootKind::Overlay {
@@ -104,10 +138,12 @@ impl Prepared {
             }
         };
         self.switch_root()?;
+        tool::sweep_below(open_tree("/")?);
         writable.push(open_tree("/")?);
         if let Some(laid) = laid {
             clear_place(WORKSPACE_MOUNT);
             place(&laid, WORKSPACE_MOUNT, 0o755)?;
+            tool::sweep_below(open_tree(WORKSPACE_MOUNT)?);
             writable.push(laid);
         }
         Ok(Root { kind: self.kind, writable })
@@ -198,8 +234,9 @@ fn clear_place(path: &str) {
 fn mount_disk(device: &Path, target: &str, flags: MountFlags) -> Result<(), Fault> {
     make_dir("/mnt", 0o755)?;
     make_dir(target, 0o755)?;
-    // A fresh disk is fit for use as it is; nothing need be written to it in the background.
-    let options = (!flags.contains(MountFlags::RDONLY)).then_some(c"noinit_itable");
+    // A fresh disk is fit for use as it is; nothing need be written to it in the background. What is removed gives its room
+    // back to the host.
+    let options = (!flags.contains(MountFlags::RDONLY)).then_some(c"noinit_itable,discard");
     mount(device, target, "ext4", flags, options)
         .map_err(|error| mount_fault(&device.display().to_string(), target, error))
 }

@@ -1,6 +1,7 @@
 //! The real agent, driven over a socket as a host drives it over a port. What needs a machine (mounts, cgroups, the clock, power) is
 //! proven by the tests on real machines.
 
+mod connections;
 mod host;
 
 use std::path::PathBuf;
@@ -154,6 +155,9 @@ fn phases_are_kept() {
     assert_eq!(host.hello("second", ProtocolRange::OURS), Some(PROTOCOL_NEWEST));
     assert!(matches!(host.request(Request::SetUp(set_up())), Ok(Answer::Ready(_))));
     assert_eq!(host.request(Request::Sync), Ok(Answer::Done));
+    // A machine without a disk of its own has none to keep still.
+    assert_eq!(refused(host.request(Request::Freeze)), FaultKind::WrongPhase);
+    assert_eq!(refused(host.request(Request::Thaw)), FaultKind::WrongPhase);
 }
 
 #[test]
@@ -296,6 +300,21 @@ fn signals_reach_the_process_group() {
     let exec = host.start(words(&["sleep", "0.2"]));
     host.say(&HostMessage::Signal { exec, signal: 200 });
     assert_eq!(host.finish(exec).exit, Some(Exit::Code(0)));
+}
+
+#[test]
+fn who_is_asked_to_end_may_do_so_in_its_own_way() {
+    let mut host = Host::ready();
+    let obeys = host.start(shell("trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done"));
+    host.until(obeys, |seen| seen.stdout == b"ready\n");
+    host.say(&HostMessage::Terminate { exec: obeys, grace_ms: 60_000 });
+    let seen = host.finish(obeys);
+    assert_eq!((seen.stdout.as_slice(), seen.exit), (&b"ready\nbye\n"[..], Some(Exit::Code(3))));
+
+    let stubborn = host.start(shell("trap '' TERM; echo ready; while :; do sleep 0.05; done"));
+    host.until(stubborn, |seen| !seen.stdout.is_empty());
+    host.say(&HostMessage::Terminate { exec: stubborn, grace_ms: 100 });
+    assert_eq!(host.finish(stubborn).exit, Some(Exit::Killed));
 }
 
 #[test]

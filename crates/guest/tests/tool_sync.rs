@@ -8,7 +8,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use pyro_engine::store::crossing_record::Crossing;
 use pyro_engine::workspace::guest_path::GuestPath;
+use pyro_engine::workspace::looker::Looker;
 use pyro_engine::workspace::seed::{GitUser, Reach, SeedRequest};
 use pyro_engine::workspace::sync::{PushError, PushRequest, Pushed, push};
 use pyro_engine::workspace::tool::{ToolError, ToolHost, ToolInput, ToolOutput};
@@ -34,6 +36,14 @@ impl ToolHost for Sides {
         self.calls.lock().expect("no test panicked").push((tool.name(), bytes.len()));
         let answer = self.ground.run(&tool, &bytes)?;
         output.write_all(&answer).await.map_err(|source| ToolError::Output { source })
+    }
+
+    async fn looker(&self) -> Result<Option<Looker>, ToolError> {
+        Ok(None)
+    }
+
+    async fn cross(&self, _: Crossing) -> Result<(), ToolError> {
+        Ok(())
     }
 }
 
@@ -71,6 +81,7 @@ impl Sides {
             },
             destination: GuestPath::workspace(),
             delete: false,
+            called: "tree".to_owned(),
         }
     }
 

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::files::modified_ns;
-use super::{Answer, Ground, io_fault};
+use super::{Answer, Ground, io_fault, stage};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -31,7 +31,7 @@ pub(super) fn export(request: &Export, ground: &Ground, answer: &mut Answer<impl
     let fault = |what: &'static str| move |error: Errno| io_fault(what, shown, &error.into());
     let place = ground.open(&request.path, OFlags::PATH, Mode::empty())?;
     let stat = rustix::fs::fstat(&place).map_err(fault("look at"))?;
-    let mut sender = Sender { answer, entries: 0, notes: 0, buffer: vec![0; BUFFER_BYTES] };
+    let mut sender = Sender { ground, answer, entries: 0, notes: 0, buffer: vec![0; BUFFER_BYTES] };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             sender.entry(b"", ExportKind::Directory, &stat)?;
@@ -54,6 +54,7 @@ pub(super) fn export(request: &Export, ground: &Ground, answer: &mut Answer<impl
 }
 
 struct Sender<'a, W: Write> {
+    ground: &'a Ground,
     answer: &'a mut Answer<W>,
     entries: u64,
     notes: u64,
@@ -82,6 +83,7 @@ impl<W: Write> Sender<'_, W> {
         };
         let open = |flags| rustix::fs::openat(dir, name, OPENED | flags, Mode::empty());
         match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory if stage::is_stages(self.ground, name.as_bytes(), &stat) => Ok(()),
             FileType::Directory if depth >= EXPORT_DEPTH_MAX => self.note(path, ExportNoteKind::TooDeep),
             FileType::Directory => match open(OFlags::DIRECTORY) {
                 Ok(inner) => {

@@ -11,7 +11,9 @@ mod files;
 mod ground;
 mod input;
 mod patch;
+mod ready;
 mod search;
+mod stage;
 mod sync;
 
 use std::ffi::OsString;
@@ -22,6 +24,7 @@ use pyro_wire::{Fault, FaultKind, Tool};
 
 pub(crate) use answer::Answer;
 pub(crate) use ground::{Ground, io_fault, shown};
+pub(crate) use stage::sweep_below;
 
 /// The word with which the agent's program is a tool: `--tool JSON`, then where its ground is.
 pub(crate) const TOOL_FLAG: &str = "--tool";
@@ -36,6 +39,7 @@ const GROUND_FLAG: &str = "--ground";
 /// why.
 pub(crate) fn run(words: &[OsString]) -> bool {
     let result = read_words(words).and_then(|(tool, ground)| {
+        stage::sweep(&ground);
         let mut answer = Answer::new(std::io::stdout().lock());
         dispatch(tool, &ground, &mut answer)?;
         answer.finish()
@@ -63,6 +67,7 @@ fn dispatch(tool: Tool, ground: &Ground, answer: &mut Answer<impl Write>) -> Res
         Tool::Changes(request) => changes::changes(&request, ground, answer),
         Tool::Inventory(inventory) => sync::inventory(&inventory, ground, std::io::stdin().lock(), answer),
         Tool::Digests(digests) => sync::digests(&digests, ground, std::io::stdin().lock(), answer),
+        Tool::AwaitReady(request) => ready::await_ready(&request, ground, answer),
         Tool::Receive(receive) => sync::receive(&receive, ground, std::io::stdin().lock(), answer),
     }
 }

@@ -19,6 +19,7 @@ use pyro_wire::tool::{ANSWER_LINE_BYTES, ANSWER_TEXT_BYTES_MAX};
 use pyro_wire::{Fault, FaultKind};
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::stage::STAGE_NAME;
 use super::{Answer, Ground, io_fault, shown};
 
 /// Longest line that is searched; a file with a longer one is skipped.
@@ -76,12 +77,13 @@ pub(crate) fn search(request: &Search, ground: &Ground, answer: &mut Answer<impl
 
 fn walk(request: &Search, ground: &Ground, start: &Path) -> Result<Walk, Fault> {
     let root = ground.root.clone();
+    let stages = ground.mount.join(STAGE_NAME);
     let respected = !request.ignored_too;
     let is_wanted = move |entry: &DirEntry| {
         let below_root = entry.path().strip_prefix(&root).map(|path| Path::new("/").join(path));
         let is_kernels =
             entry.depth() == 1 && below_root.is_ok_and(|path| KERNEL_DIRS.iter().any(|dir| path.as_os_str() == *dir));
-        !(is_kernels || (entry.depth() > 0 && entry.file_name() == ".git"))
+        !(is_kernels || entry.path() == stages || (entry.depth() > 0 && entry.file_name() == ".git"))
     };
     Ok(WalkBuilder::new(start)
         .hidden(false)

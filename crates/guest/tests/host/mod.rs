@@ -7,14 +7,15 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use pyro_wire::connection::CONNECTION_WINDOW_BYTES;
 use pyro_wire::credit::{ReceiveCredit, SendCredit};
 use pyro_wire::frame::DATA_BYTES_MAX;
 use pyro_wire::lifecycle::{Prepare, RootKind, SetUp, WorkspaceMount};
 use pyro_wire::message::{Answer, Request};
 use pyro_wire::version::{PROTOCOL_NEWEST, ProtocolRange};
 use pyro_wire::{
-    Decoder, ExecId, ExecRequest, Exit, Fault, Frame, GuestMessage, HostMessage, Program, RequestId, Stream,
-    TerminalSize,
+    ConnectionId, Decoder, ExecId, ExecRequest, Exit, Fault, Frame, GuestMessage, HostMessage, Program, RequestId,
+    Stream, TerminalSize,
 };
 
 /// Nothing here takes this long, on however slow a machine.
@@ -26,6 +27,20 @@ pub(crate) struct Host {
     decoder: Decoder,
     numbers: u32,
     pub(crate) commands: BTreeMap<ExecId, Seen>,
+    pub(crate) connections: BTreeMap<ConnectionId, Carried>,
+}
+
+/// What the host saw of a connection, and what it sends.
+pub(crate) struct Carried {
+    pub(crate) connected: bool,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ended: bool,
+    pub(crate) reset: bool,
+    /// The host's consumer takes nothing while this is set.
+    pub(crate) stalled: bool,
+    credit: ReceiveCredit,
+    sending: Stdin,
 }
 
 /// What the host saw of a command.
@@ -63,7 +78,14 @@ impl Host {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .expect("the agent starts");
-        Self { agent, stream, decoder: Decoder::new(), numbers: 0, commands: BTreeMap::new() }
+        Self {
+            agent,
+            stream,
+            decoder: Decoder::new(),
+            numbers: 0,
+            commands: BTreeMap::new(),
+            connections: BTreeMap::new(),
+        }
     }
 
     /// An agent with a session, in the phase in which commands run.
@@ -83,6 +105,11 @@ impl Host {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the agent reads");
+    }
+
+    /// Sends these bytes again and again, until the agent hangs up.
+    pub(crate) fn flood(&mut self, bytes: &[u8]) {
+        while self.stream.write_all(bytes).is_ok() {}
     }
 
     /// The next frame; `None` when the agent closed the stream.
@@ -168,12 +195,77 @@ impl Host {
         }
     }
 
+    /// Begins to connect to a port, to send it these bytes and then the end.
+    pub(crate) fn connect(&mut self, port: u16, bytes: &[u8]) -> ConnectionId {
+        let connection = ConnectionId(self.number());
+        let credit = SendCredit::of_window(CONNECTION_WINDOW_BYTES);
+        let carried = Carried {
+            connected: false,
+            fault: None,
+            bytes: Vec::new(),
+            ended: false,
+            reset: false,
+            stalled: false,
+            credit: ReceiveCredit::of_window(CONNECTION_WINDOW_BYTES),
+            sending: Stdin { bytes: bytes.to_vec(), sent_bytes: 0, credit, ended: false },
+        };
+        self.connections.insert(connection, carried);
+        self.say(&HostMessage::Connect { connection, port });
+        connection
+    }
+
+    /// Goes on until `done`. A connection that came to nothing before that will not get there.
+    pub(crate) fn until_carried(&mut self, connection: ConnectionId, done: impl Fn(&Carried) -> bool) -> &Carried {
+        while !done(&self.connections[&connection]) {
+            let Carried { fault, reset, .. } = &self.connections[&connection];
+            assert!(fault.is_none() && !reset, "{connection:?} came to nothing: fault {fault:?}, reset {reset}");
+            self.step();
+        }
+        &self.connections[&connection]
+    }
+
+    /// Sends what there is to send and credit for.
+    pub(crate) fn feed_connection(&mut self, connection: ConnectionId) {
+        loop {
+            let Some(carried) = self.connections.get_mut(&connection) else { return };
+            let sending = &mut carried.sending;
+            let rest = &sending.bytes[sending.sent_bytes..];
+            let count = rest.len().min(sending.credit.left_bytes()).min(DATA_BYTES_MAX);
+            if sending.ended || carried.reset || (count == 0 && !rest.is_empty()) {
+                return;
+            }
+            let bytes = rest[..count].to_vec();
+            sending.credit.take(count);
+            sending.sent_bytes += count;
+            sending.ended = bytes.is_empty();
+            let mut out = Vec::new();
+            Frame::Connection { connection, bytes }.encode(&mut out).expect("short");
+            self.send(&out);
+        }
+    }
+
+    fn carry(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        let carried = self.connections.get_mut(&connection).expect("a connection of this session");
+        assert!(carried.connected && !carried.ended && !carried.reset, "bytes come between the beginning and the end");
+        carried.ended = bytes.is_empty();
+        carried.bytes.extend_from_slice(bytes);
+        carried.credit.receive(bytes.len()).expect("the agent keeps to its credit");
+        let due = if carried.stalled { None } else { carried.credit.consume(bytes.len()) };
+        if let Some(bytes) = due {
+            self.say(&HostMessage::ConnectionCredit { connection, bytes });
+        }
+    }
+
     /// Handles one frame, and answers with it if it is no one's.
     pub(crate) fn step(&mut self) -> Option<GuestMessage> {
         match self.hear().expect("the session goes on") {
             Frame::Control(payload) => self.note(GuestMessage::decode(&payload).expect("a message")),
             Frame::Data { exec, stream, bytes } => {
                 self.take(exec, stream, &bytes);
+                None
+            }
+            Frame::Connection { connection, bytes } => {
+                self.carry(connection, &bytes);
                 None
             }
         }
@@ -193,6 +285,21 @@ impl Host {
                     stdin.credit.give(bytes).expect("no more than was taken");
                 }
                 self.feed(exec);
+            }
+            GuestMessage::Connected { connection } => {
+                self.connections.get_mut(&connection).expect("one of ours").connected = true;
+                self.feed_connection(connection);
+            }
+            GuestMessage::NotConnected { connection, fault } => {
+                self.connections.get_mut(&connection).expect("one of ours").fault = Some(fault);
+            }
+            GuestMessage::ConnectionCredit { connection, bytes } => {
+                let carried = self.connections.get_mut(&connection).expect("one of ours");
+                carried.sending.credit.give(bytes).expect("no more than was taken");
+                self.feed_connection(connection);
+            }
+            GuestMessage::ConnectionReset { connection } => {
+                self.connections.get_mut(&connection).expect("one of ours").reset = true;
             }
             message => return Some(message),
         }
@@ -279,6 +386,8 @@ pub(crate) fn prepare() -> Prepare {
         environment_disk: "environment".to_owned(),
         modules_disk: None,
         root: RootKind::Overlay,
+        fresh_disk: None,
+        network: false,
         warm_paths: vec![],
     }
 }
@@ -291,6 +400,7 @@ pub(crate) fn set_up() -> SetUp {
         machine_id: "0".repeat(32),
         clock_unix_ns: 1,
         entropy: vec![7; 64],
+        network: None,
     }
 }
 
@@ -303,6 +413,7 @@ pub(crate) fn words(argv: &[&str]) -> ExecRequest {
         stdin: false,
         terminal: None,
         timeout_ms: None,
+        whole: false,
     }
 }
 

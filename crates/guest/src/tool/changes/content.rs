@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -39,6 +40,12 @@ pub(super) fn read(leaf: &Leaf, limit_bytes: u64) -> io::Result<Option<Vec<u8>>>
         LeafKind::Special | LeafKind::Directory => {}
     }
     Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= limit_bytes))
+}
+
+/// When a file was last changed in any way, by the clock that no program of the guest sets on a file.
+pub(super) fn changed_unix_ns(leaf: &Leaf) -> Option<i64> {
+    let metadata = std::fs::symlink_metadata(&leaf.place).ok()?;
+    Some(metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec()))
 }
 
 /// Opens a file for reading; a link or a pipe in its place is not followed and not waited for.

@@ -22,6 +22,7 @@ use pyro_wire::changes::{
 use pyro_wire::exec::Word;
 use pyro_wire::{Fault, FaultKind};
 
+use super::stage::STAGE_NAME;
 use super::{Answer, Ground, shown};
 use ignored::Rules;
 use layers::{Directory, Layers, Leaf, LeafKind, Node};
@@ -95,7 +96,9 @@ fn compare<'a>(request: &Changes, ground: &'a Ground) -> Result<Comparison<'a>, 
     let rules = (!request.all).then(|| Rules::of_repository(layers, &top));
     let pair = Pair { view: &top, base: &base, rules: rules.as_ref(), ignored: false, depth: 0 };
     comparison.directory(&mut Vec::new(), pair)?;
-    renames::pair(&mut comparison.found);
+    if !request.apart {
+        renames::pair(&mut comparison.found);
+    }
     Ok(comparison)
 }
 
@@ -155,7 +158,8 @@ impl Comparison<'_> {
                 path.push(b'/');
             }
             path.extend_from_slice(name.as_bytes());
-            if name != ".git" && self.scope.place(path) != Place::Outside {
+            let is_stages = length == 0 && name == STAGE_NAME;
+            if name != ".git" && !is_stages && self.scope.place(path) != Place::Outside {
                 let nodes =
                     self.layers.node(pair.view, &name).and_then(|now| Ok((now, self.layers.node(pair.base, &name)?)));
                 match nodes {
@@ -314,12 +318,14 @@ fn send(found: &Found, limit: Option<u64>, answer: &mut Answer<impl Write>) -> R
             size_bytes: if content == ChangeContent::Sent { bytes.len() as u64 } else { leaf.size_bytes },
         })
     };
+    let is_large = content == ChangeContent::TooLarge;
     answer.line(&ChangesLine::Change(Change {
         path: Word::from(found.path.clone()),
         renamed_from: found.renamed_from.clone().map(Word::from),
         old: version(&found.old, old),
         new: version(&found.new, new),
         content,
+        changed_unix_ns: found.new.as_ref().filter(|_| is_large).and_then(content::changed_unix_ns),
     }))?;
     if content == ChangeContent::Sent {
         answer.raw(old)?;

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{kind, modified_ns, size};
-use crate::tool::{Answer, Ground, io_fault};
+use crate::tool::{Answer, Ground, io_fault, stage};
 
 /// Directories inside each other that a listing enters; each holds a descriptor.
 const LIST_DEPTH_MAX: usize = 256;
@@ -24,8 +24,14 @@ pub(crate) fn list(request: &List, ground: &Ground, answer: &mut Answer<impl Wri
     let top = ground.open(&request.path, OFlags::PATH, Mode::empty())?;
     let stat = rustix::fs::fstat(&top).map_err(|error| io_fault("look at", path, &error.into()))?;
     let left = request.entries_max.min(LIST_ENTRIES_MAX) as usize;
-    let mut lister =
-        Lister { left, text_left: ANSWER_TEXT_BYTES_MAX, recursive: request.recursive, truncated: false, answer };
+    let mut lister = Lister {
+        ground,
+        left,
+        text_left: ANSWER_TEXT_BYTES_MAX,
+        recursive: request.recursive,
+        truncated: false,
+        answer,
+    };
     if kind(&stat) == EntryKind::Directory {
         lister.directory(&top, path, &mut Vec::new(), 0)?;
     } else {
@@ -37,6 +43,7 @@ pub(crate) fn list(request: &List, ground: &Ground, answer: &mut Answer<impl Wri
 }
 
 struct Lister<'a, W: Write> {
+    ground: &'a Ground,
     left: usize,
     /// Bytes of paths that may still be told.
     text_left: usize,
@@ -59,6 +66,9 @@ impl<W: Write> Lister<'_, W> {
         };
         for name in names {
             let Ok(stat) = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            if stage::is_stages(self.ground, name.as_bytes(), &stat) {
+                continue;
+            }
             let length = prefix.len();
             prefix.extend_from_slice(name.as_bytes());
             let target = (kind(&stat) == EntryKind::Symlink).then(|| link_target(dir.as_fd(), &name)).flatten();

@@ -1,4 +1,5 @@
-//! Writing a file: made whole beside its place and renamed into it, so that nobody ever sees half of it.
+//! Writing a file: made whole in the stage, or beside its place on a file system that has none, and renamed into it, so that
+//! nobody ever sees half of it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,6 +14,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::{kind, require_regular};
+use crate::tool::stage::Stage;
 use crate::tool::{Answer, Ground, input, io_fault, shown};
 
 /// Symbolic links that are followed to the file that is meant; as many as the kernel follows.
@@ -45,7 +47,8 @@ pub(super) fn too_large(path: &[u8], size_bytes: u64) -> Fault {
 }
 
 /// Where a file is or will be: a directory that is there, and a name in it that is no link.
-pub(super) struct Place {
+pub(super) struct Place<'a> {
+    ground: &'a Ground,
     dir: OwnedFd,
     /// The whole path, for people.
     path: Vec<u8>,
@@ -53,9 +56,9 @@ pub(super) struct Place {
     existing: Option<Stat>,
 }
 
-impl Place {
+impl<'a> Place<'a> {
     /// Follows `path` to the file that it means, and makes the directories it lacks.
-    pub(super) fn find(ground: &Ground, path: &Word) -> Result<Self, Fault> {
+    pub(super) fn find(ground: &'a Ground, path: &Word) -> Result<Self, Fault> {
         let mut path = path.as_bytes().to_vec();
         for _ in 0..LINKS_MAX {
             let (parent, name) = split(&path)?;
@@ -67,7 +70,7 @@ impl Place {
             };
             if existing.as_ref().is_none_or(|stat| kind(stat) != EntryKind::Symlink) {
                 existing.as_ref().map_or(Ok(()), |stat| require_regular(&path, stat))?;
-                return Ok(Self { dir, name: name.to_vec(), existing, path });
+                return Ok(Self { ground, dir, name: name.to_vec(), existing, path });
             }
             let target = rustix::fs::readlinkat(&dir, OsStr::from_bytes(name), Vec::new())
                 .map_err(|error| io_fault("follow", &path, &error.into()))?;
@@ -82,31 +85,19 @@ impl Place {
     /// Puts a file of this content there. One that replaces another has its mode and owner.
     pub(super) fn fill(&self, content: &[u8]) -> Result<Written, Fault> {
         let fault = |error: std::io::Error| io_fault("write", &self.path, &error);
-        let (fresh, mut file) = self.create_beside().map_err(fault)?;
+        let stage = Stage::for_target(self.ground, &self.dir).map_err(|error| fault(error.into()))?;
+        let making = stage.as_ref().map_or(&self.dir, Stage::dir);
+        let (fresh, mut file) = create(making).map_err(fault)?;
         let result = file.write_all(content).and_then(|()| self.take_over(&file)).and_then(|mode| {
-            rustix::fs::renameat(&self.dir, fresh.as_str(), &self.dir, OsStr::from_bytes(&self.name))?;
+            rustix::fs::renameat(making, fresh.as_str(), &self.dir, OsStr::from_bytes(&self.name))?;
             Ok(mode)
         });
         let mode = result.inspect_err(|_| {
             // The failure is what there is to tell; a file that stays besides it is small harm.
-            let _ = rustix::fs::unlinkat(&self.dir, fresh.as_str(), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(making, fresh.as_str(), AtFlags::empty());
         });
         let mode = mode.map_err(fault)?;
         Ok(Written { created: self.existing.is_none(), size_bytes: content.len() as u64, mode })
-    }
-
-    fn create_beside(&self) -> std::io::Result<(String, File)> {
-        let process = std::process::id();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for number in 0..NAMES_MAX {
-            let name = format!(".pyro-new-{process}-{number}");
-            match rustix::fs::openat(&self.dir, name.as_str(), flags, Mode::from_raw_mode(0o600)) {
-                Ok(file) => return Ok((name, file.into())),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(Errno::EXIST.into())
     }
 
     /// Gives the new file the owner and mode of the old one.
@@ -121,6 +112,21 @@ impl Place {
         rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
         Ok(mode)
     }
+}
+
+/// Makes a file under a name that is free.
+fn create(dir: &OwnedFd) -> std::io::Result<(String, File)> {
+    let process = std::process::id();
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for number in 0..NAMES_MAX {
+        let name = format!(".pyro-new-{process}-{number}");
+        match rustix::fs::openat(dir, name.as_str(), flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => return Ok((name, file.into())),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Errno::EXIST.into())
 }
 
 /// The directory and the name of a path.

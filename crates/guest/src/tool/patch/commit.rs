@@ -1,8 +1,7 @@
 //! Making what a patch comes to, all of it or nothing.
 //!
-//! Everything new is first written into a directory of its own at the top of the workspace, where lack of room shows. Then
-//! names are exchanged; each step can be taken back by another rename, and is when a later one fails. What was
-//! replaced is removed last.
+//! Everything new is first written into the [`Stage`], where lack of room shows. Then names are exchanged; each step can be taken
+//! back by another rename, and is when a later one fails. What was replaced is removed last, with the stage.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -14,36 +13,31 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::super::io_fault;
+use super::super::stage::{STAGE_NAME, Stage};
+use super::super::{Ground, io_fault};
 use super::disk::{Disk, FileContent, Thing, above, split};
 use super::plan::Plan;
 
 /// Makes the changes.
-pub(super) fn commit(disk: &Disk, plan: &Plan) -> Result<(), Fault> {
-    let stage = Stage::create(disk)?;
-    let mut commit = Commit { disk, stage: &stage, done: Vec::new(), staged: 0 };
+pub(super) fn commit(ground: &Ground, disk: &Disk, plan: &Plan) -> Result<(), Fault> {
+    let stage = Stage::create(ground).map_err(|error| io_fault("make", STAGE_NAME.as_bytes(), &error.into()))?;
+    let mut commit = Commit { disk, stage, done: Vec::new() };
     let result = commit.all(plan);
     if result.is_err() {
         commit.take_back();
     }
-    stage.remove(disk);
+    drop(commit);
     if result.is_ok() {
         prune(disk, plan);
     }
     result
 }
 
-/// A directory for what is on its way in or out.
-struct Stage {
-    name: String,
-    dir: OwnedFd,
-}
-
 struct Commit<'a> {
     disk: &'a Disk,
-    stage: &'a Stage,
+    /// Holds what is on its way in or out.
+    stage: Stage,
     done: Vec<Step>,
-    staged: u32,
 }
 
 /// What was done, and how it is taken back.
@@ -56,27 +50,6 @@ enum Step {
     Placed(Vec<u8>),
     MadeDirectory(Vec<u8>),
     RemovedDirectory(Vec<u8>, u32),
-}
-
-impl Stage {
-    fn create(disk: &Disk) -> Result<Self, Fault> {
-        let name = format!(".pyro-patch-{}", std::process::id());
-        let at = |error: Errno| io_fault("make", name.as_bytes(), &error.into());
-        mkdirat(&disk.top, name.as_str(), Mode::RWXU).map_err(at)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = openat(&disk.top, name.as_str(), flags, Mode::empty()).map_err(at)?;
-        Ok(Self { name, dir })
-    }
-
-    /// What cannot be removed is a directory with a telling name; the patch itself is done or undone.
-    fn remove(&self, disk: &Disk) {
-        if let Ok(entries) = rustix::fs::Dir::read_from(&self.dir) {
-            for entry in entries.flatten() {
-                let _ = unlinkat(&self.dir, entry.file_name(), AtFlags::empty());
-            }
-        }
-        let _ = unlinkat(&disk.top, self.name.as_str(), AtFlags::REMOVEDIR);
-    }
 }
 
 impl Commit<'_> {
@@ -98,17 +71,12 @@ impl Commit<'_> {
         Ok(())
     }
 
-    fn next_name(&mut self) -> String {
-        self.staged += 1;
-        self.staged.to_string()
-    }
-
     /// Writes something new into the stage.
     fn write(&mut self, thing: &Thing) -> Result<Option<String>, Errno> {
-        let name = self.next_name();
+        let name = self.stage.next_name();
         match thing {
-            Thing::File(file) => write_file(&self.stage.dir, &name, file)?,
-            Thing::Link(target) => symlinkat(target.as_slice(), &self.stage.dir, name.as_str())?,
+            Thing::File(file) => write_file(self.stage.dir(), &name, file)?,
+            Thing::Link(target) => symlinkat(target.as_slice(), self.stage.dir(), name.as_str())?,
             Thing::Absent | Thing::Directory | Thing::Special | Thing::TooLarge => return Ok(None),
         }
         Ok(Some(name))
@@ -121,8 +89,8 @@ impl Commit<'_> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             result => result?,
         };
-        let staged = self.next_name();
-        match renameat(&parent, name, &self.stage.dir, staged.as_str()) {
+        let staged = self.stage.next_name();
+        match renameat(&parent, name, self.stage.dir(), staged.as_str()) {
             Err(Errno::NOENT) => return Ok(()),
             result => result?,
         }
@@ -138,10 +106,10 @@ impl Commit<'_> {
         if self.disk.directory(path).is_ok() {
             self.remove_empty_directory(path)?;
         }
-        match renameat_with(&self.stage.dir, staged.as_str(), &parent, name, RenameFlags::EXCHANGE) {
+        match renameat_with(self.stage.dir(), staged.as_str(), &parent, name, RenameFlags::EXCHANGE) {
             Ok(()) => self.done.push(Step::Exchanged(path.to_vec(), staged)),
             Err(Errno::NOENT) => {
-                renameat_with(&self.stage.dir, staged.as_str(), &parent, name, RenameFlags::NOREPLACE)?;
+                renameat_with(self.stage.dir(), staged.as_str(), &parent, name, RenameFlags::NOREPLACE)?;
                 self.done.push(Step::Placed(path.to_vec()));
             }
             Err(error) => return Err(error),
@@ -196,9 +164,9 @@ impl Commit<'_> {
         let (dir, name) = split(path);
         let parent = self.disk.directory(dir)?;
         match step {
-            Step::Removed(_, staged) => renameat(&self.stage.dir, staged.as_str(), &parent, name),
+            Step::Removed(_, staged) => renameat(self.stage.dir(), staged.as_str(), &parent, name),
             Step::Exchanged(_, staged) => {
-                renameat_with(&self.stage.dir, staged.as_str(), &parent, name, RenameFlags::EXCHANGE)
+                renameat_with(self.stage.dir(), staged.as_str(), &parent, name, RenameFlags::EXCHANGE)
             }
             Step::Placed(_) => unlinkat(&parent, name, AtFlags::empty()),
             Step::MadeDirectory(_) => unlinkat(&parent, name, AtFlags::REMOVEDIR),

@@ -42,7 +42,7 @@ pub(super) fn apply(
         }
     } else {
         if !request.dry_run {
-            commit::commit(&disk, &plan)?;
+            commit::commit(ground, &disk, &plan)?;
         }
         for file in plan.files {
             answer.line(&PatchLine::File(file))?;

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::destination::{Destination, split, stat};
 use super::next_line;
 use crate::tool::files::{kind, modified_ns};
-use crate::tool::{Answer, Ground, io_fault};
+use crate::tool::{Answer, Ground, io_fault, stage};
 
 /// Lists the directories whose paths come.
 pub(crate) fn inventory(
@@ -38,7 +38,7 @@ pub(crate) fn inventory(
             }
         };
         answer.line(&InventoryLine::Directory { found: DirectoryFound::Listed })?;
-        list(&dir, path.as_bytes(), answer)?;
+        list(&dir, path.as_bytes(), ground, answer)?;
     }
     answer.line(&InventoryLine::End)
 }
@@ -49,7 +49,7 @@ fn open(destination: &Destination, path: &[u8]) -> Result<OwnedFd, Errno> {
     if same { Ok(dir) } else { Err(Errno::XDEV) }
 }
 
-fn list(dir: &OwnedFd, path: &[u8], answer: &mut Answer<impl Write>) -> Result<(), Fault> {
+fn list(dir: &OwnedFd, path: &[u8], ground: &Ground, answer: &mut Answer<impl Write>) -> Result<(), Fault> {
     let fault = |error: Errno| io_fault("list", path, &error.into());
     for entry in Dir::read_from(dir).map_err(fault)? {
         let entry = entry.map_err(fault)?;
@@ -59,6 +59,9 @@ fn list(dir: &OwnedFd, path: &[u8], answer: &mut Answer<impl Write>) -> Result<(
         }
         // It may have gone meanwhile.
         let Some(stat) = stat(dir, name).map_err(fault)? else { continue };
+        if stage::is_stages(ground, name, &stat) {
+            continue;
+        }
         let kind = kind(&stat);
         let target = match kind {
             EntryKind::Symlink => readlinkat(dir, OsStr::from_bytes(name), Vec::new()).ok(),

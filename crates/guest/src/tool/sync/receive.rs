@@ -1,4 +1,5 @@
-//! Putting and removing what comes, one thing after the other, each in one step.
+//! Putting and removing what comes, one thing after the other, each in one step: it is made in the stage, or beside its place
+//! on a file system that has none and ends with the machine, and renamed into it.
 //!
 //! A file that was put is marked by an attribute with its time and size, so that a later one in its place can tell whether
 //! somebody in the guest changed it meanwhile.
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 use super::destination::{Destination, split, stat};
 use super::{broken, next_line};
 use crate::tool::files::{kind, modified_ns};
+use crate::tool::stage::Stage;
 use crate::tool::{Answer, Ground, io_fault, shown};
 
 /// The mark of a file that this tool put: its time and size.
@@ -40,8 +42,10 @@ pub(crate) fn receive(
 ) -> Result<(), Fault> {
     let destination = Destination::make(ground, &request.path)?;
     let top = destination.dir(b"").map_err(|error| io_fault("open", request.path.as_bytes(), &error.into()))?;
-    let mut receiver =
-        Receiver { destination, last: None, buffer: vec![0; COPY_BYTES], received: Received::default(), answer };
+    let stage = Stage::for_target(ground, &top)
+        .map_err(|error| io_fault("write to", request.path.as_bytes(), &error.into()))?;
+    let (buffer, received) = (vec![0; COPY_BYTES], Received::default());
+    let mut receiver = Receiver { destination, stage, last: None, buffer, received, answer };
     loop {
         match next_line(&mut items)? {
             Some(Item::End) => break,
@@ -57,6 +61,8 @@ pub(crate) fn receive(
 
 struct Receiver<'a, W: Write> {
     destination: Destination,
+    /// Where new things are made, for all directories of its file system.
+    stage: Option<Stage>,
     /// The directory that was used last.
     last: Option<(Vec<u8>, OwnedFd)>,
     buffer: Vec<u8>,
@@ -67,6 +73,8 @@ struct Receiver<'a, W: Write> {
 /// A name in a directory, and what is there.
 struct Place {
     dir: OwnedFd,
+    /// Where something is made that is then renamed to the name.
+    making: OwnedFd,
     name: Vec<u8>,
     there: Option<Stat>,
     guest_change: bool,
@@ -159,10 +167,12 @@ impl<W: Write> Receiver<'_, W> {
         };
         let there = stat(&opened, name)?;
         let copy = rustix::io::fcntl_dupfd_cloexec(&opened, 3)?;
+        let stage = self.stage.as_ref().filter(|stage| stage.serves(&opened));
+        let making = rustix::io::fcntl_dupfd_cloexec(stage.map_or(&opened, Stage::dir), 3)?;
         let marked = there.as_ref().is_some_and(|stat| is_marked(&opened, name, stat));
         let guest_change = there.is_some() && self.destination.is_guest_change(path, marked);
         self.last = Some((dir.to_vec(), opened));
-        Ok(Place { dir: copy, name: name.to_vec(), there, guest_change })
+        Ok(Place { dir: copy, making, name: name.to_vec(), there, guest_change })
     }
 
     /// Reads all of a file's content, whether it can be put or not; only a broken input is a fault.
@@ -173,7 +183,7 @@ impl<W: Write> Receiver<'_, W> {
         input: &mut impl BufRead,
     ) -> Result<Result<(Done, bool), Refusal>, Fault> {
         let mut left = head.size_bytes;
-        let mut started = self.place(path.as_bytes()).and_then(|place| Ok((NewFile::beside(&place)?, place)));
+        let mut started = self.place(path.as_bytes()).and_then(|place| Ok((NewFile::create(&place)?, place)));
         while left > 0 {
             let count = COPY_BYTES.min(usize::try_from(left).unwrap_or(COPY_BYTES));
             let part = &mut self.buffer[..count];
@@ -260,7 +270,7 @@ struct FileHead {
     size_bytes: u64,
 }
 
-/// A file in the making, beside its place. Dropping it removes it.
+/// A file in the making. Dropping it removes it.
 struct NewFile {
     dir: OwnedFd,
     name: String,
@@ -269,11 +279,11 @@ struct NewFile {
 }
 
 impl NewFile {
-    fn beside(place: &Place) -> Result<Self, Errno> {
+    fn create(place: &Place) -> Result<Self, Errno> {
         let name = new_name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&place.dir, name.as_str(), flags, Mode::from_raw_mode(0o600))?;
-        let dir = rustix::io::fcntl_dupfd_cloexec(&place.dir, 3)?;
+        let file = openat(&place.making, name.as_str(), flags, Mode::from_raw_mode(0o600))?;
+        let dir = rustix::io::fcntl_dupfd_cloexec(&place.making, 3)?;
         Ok(Self { dir, name, file: file.into(), placed: false })
     }
 
@@ -309,16 +319,16 @@ impl Drop for NewFile {
     }
 }
 
-/// Makes something beside its place and renames it into it.
+/// Makes something and renames it to its place.
 fn replace(place: &Place, make: impl FnOnce(&OwnedFd, &OsStr) -> Result<(), Errno>) -> Result<Done, Errno> {
     let name = new_name();
-    make(&place.dir, OsStr::new(&name))?;
+    make(&place.making, OsStr::new(&name))?;
     let moved = make_room(place).and_then(|done| {
-        renameat(&place.dir, name.as_str(), &place.dir, place.name())?;
+        renameat(&place.making, name.as_str(), &place.dir, place.name())?;
         Ok(done)
     });
     // Mostly it is gone; but two names of one file are not renamed over each other, and both stay.
-    let _ = unlinkat(&place.dir, name.as_str(), AtFlags::empty());
+    let _ = unlinkat(&place.making, name.as_str(), AtFlags::empty());
     moved
 }
 

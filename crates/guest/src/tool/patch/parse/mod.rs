@@ -36,8 +36,8 @@ pub(super) enum Problem {
     Mode,
     #[error("the numbers of a hunk's header cannot be read")]
     Numbers,
-    #[error("a hunk without lines")]
-    EmptyHunk,
+    #[error("the hunk of {0} that begins here changes nothing; the patch may have been cut off")]
+    NoChange(String),
     #[error("a line of a hunk begins with none of ' ', '+' and '-'")]
     HunkLine,
     #[error("{0} is binary, which a patch cannot change here; write the file whole")]
@@ -161,6 +161,19 @@ struct Headers {
     carriage_returns: bool,
 }
 
+impl Headers {
+    /// What the file is called, for people.
+    fn called(&self, both: Option<&(Vec<u8>, Vec<u8>)>) -> String {
+        let (old, new) = match (&self.old, &self.new, both) {
+            (Some(old), Some(new), _) => (old.clone(), new.clone()),
+            (_, _, Some((old, new))) => (Some(old.clone()), Some(new.clone())),
+            _ => (None, None),
+        };
+        let Stripped { old, new, .. } = names::strip(old, new);
+        super::super::shown(new.or(old).as_deref().unwrap_or_default())
+    }
+}
+
 impl<'a> Parser<'a> {
     fn peek(&self) -> Option<&'a [u8]> {
         self.lines.get(self.at).copied()
@@ -184,7 +197,7 @@ impl<'a> Parser<'a> {
     fn plain_file(&mut self) -> Result<FilePatch<'a>, SyntaxError> {
         let mut headers = Headers::default();
         self.names(&mut headers)?;
-        let hunks = self.hunks()?;
+        let hunks = self.hunks(&headers.called(None))?;
         self.assemble(headers, None, hunks)
     }
 
@@ -217,12 +230,9 @@ impl<'a> Parser<'a> {
             self.at += 1;
         }
         if self.peek().is_some_and(is_binary_mark) {
-            let name =
-                headers.new.flatten().or(both.map(|(_, new)| names::strip(None, Some(new)).new.unwrap_or_default()));
-            let name = super::super::shown(&name.unwrap_or_default());
-            return Err(self.file_error(Problem::Binary(name)));
+            return Err(self.file_error(Problem::Binary(headers.called(both.as_ref()))));
         }
-        let hunks = self.hunks()?;
+        let hunks = self.hunks(&headers.called(both.as_ref()))?;
         let says_something = headers.is_new || headers.is_deleted || headers.moved_from.is_some();
         let mode_stays = headers.new_mode.is_none() || headers.new_mode == headers.old_mode;
         if hunks.is_empty() && !says_something && mode_stays {
@@ -320,14 +330,16 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn hunks(&mut self) -> Result<Vec<Hunk<'a>>, SyntaxError> {
+    /// The hunks of the file that is called so.
+    fn hunks(&mut self, file: &str) -> Result<Vec<Hunk<'a>>, SyntaxError> {
         let mut hunks = Vec::new();
         while let Some(header) = self.peek().filter(|line| line.starts_with(b"@@")) {
+            let header_at = self.at;
             let numbers = parse_numbers(header).map_err(|problem| self.error(problem))?;
             self.at += 1;
             let lines = self.hunk_lines(numbers.map(|numbers| (numbers.old_lines, numbers.new_lines)))?;
-            if lines.is_empty() {
-                return Err(self.error(Problem::EmptyHunk));
+            if lines.iter().all(|line| line.sign == Sign::Context) {
+                return Err(SyntaxError { line: header_at + 1, problem: Problem::NoChange(file.to_owned()) });
             }
             let place = numbers.map(|numbers| Place { old: numbers.old, new: numbers.new });
             hunks.push(Hunk { header: header.trim_ascii_end(), place, lines });

@@ -102,7 +102,11 @@ fn what_cannot_be_read_is_refused_by_its_line() {
     check_refused("\n@@ -1 +1 @@\n-a\n+b\n", 2, &Problem::HunkWithoutFile);
     check_refused("--- a/x\n+++ b/x\n@@ -1,3 +1,3 @@\n a\nno space\n-b\n", 5, &Problem::HunkLine);
     check_refused("--- a/x\n+++ b/x\n@@ -1;3 +1 @@\n a\n", 3, &Problem::Numbers);
-    check_refused("--- a/x\n+++ b/x\n@@ -1 +1 @@\n", 4, &Problem::EmptyHunk);
+    let no_change = Problem::NoChange("x".to_owned());
+    check_refused("--- a/x\n+++ b/x\n@@ -1 +1 @@\n", 3, &no_change);
+    // Cut off before its first change.
+    check_refused("diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,3 +1,4 @@\n one\n two\n", 4, &no_change);
+    check_refused("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n@@ -9,2 +9,3 @@\n one\n", 6, &no_change);
     check_refused(
         "diff --git a/i.png b/i.png\nindex 1..2\nGIT binary patch\n",
         1,
