@@ -4,6 +4,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
+use super::shell_record::ShellId;
+
 /// The two directories pyro owns.
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -90,6 +94,26 @@ impl Home {
         WorkspaceDir { path: self.workspaces_dir().join(id) }
     }
 
+    /// The workspaces that were removed because they had been stopped for too long, as JSON lines:
+    /// [`super::workspace_record::RemovedWorkspace`].
+    #[must_use]
+    pub fn removed_workspaces(&self) -> PathBuf {
+        self.state_dir.join("removed.jsonl")
+    }
+
+    /// What was changed in the configurations of chat hosts.
+    #[must_use]
+    pub fn hosts_dir(&self) -> PathBuf {
+        self.state_dir.join("hosts")
+    }
+
+    /// What was changed in one of them, named by a digest of where it is.
+    #[must_use]
+    pub fn host_record(&self, configuration: &Path) -> PathBuf {
+        let digest = Sha256::digest(configuration.as_os_str().as_encoded_bytes());
+        self.hosts_dir().join(format!("{}.json", super::hex::encode(&digest[..8])))
+    }
+
     /// The last verdict on KVM.
     #[must_use]
     pub fn kvm_verdict_file(&self) -> PathBuf {
@@ -152,10 +176,13 @@ impl WorkspaceDir {
         self.path.join("supervisor.log")
     }
 
-    /// A layer of the disk, by its file name in the state record.
+    /// A layer of the disk, by its number in the state record.
     #[must_use]
-    pub fn layer(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+    pub fn layer(&self, number: u64) -> PathBuf {
+        if number == super::disk_record::BOTTOM {
+            return self.path.join("base.raw");
+        }
+        self.path.join(format!("layer-{number}.qcow2"))
     }
 
     /// Every command that was run, as JSON lines: [`super::workspace_record::CommandEntry`].
@@ -164,16 +191,82 @@ impl WorkspaceDir {
         self.path.join("commands.jsonl")
     }
 
+    /// All that crossed its border, as JSON lines: [`super::crossing_record::CrossingRecord`].
+    #[must_use]
+    pub fn crossings(&self) -> PathBuf {
+        self.path.join("crossings.jsonl")
+    }
+
+    /// Held while something is added to [`Self::crossings`].
+    #[must_use]
+    pub fn crossings_lock(&self) -> PathBuf {
+        self.path.join("crossings.lock")
+    }
+
+    /// Where it is kept what commands printed.
+    #[must_use]
+    pub fn command_outputs(&self) -> PathBuf {
+        self.path.join("commands")
+    }
+
     /// What a command printed.
     #[must_use]
     pub fn command_output(&self, sequence: u64) -> PathBuf {
-        self.path.join("commands").join(format!("{sequence}.out"))
+        self.command_outputs().join(format!("{sequence}.out"))
+    }
+
+    /// One directory a service, by its name.
+    #[must_use]
+    pub fn services(&self) -> PathBuf {
+        self.path.join("services")
+    }
+
+    /// What one service is: [`super::service_record::ServiceRecord`].
+    #[must_use]
+    pub fn service(&self, name: &str) -> PathBuf {
+        self.services().join(name).join("service.json")
+    }
+
+    /// How one service is started again with its workspace, if it is to be.
+    #[must_use]
+    pub fn service_start(&self, name: &str) -> PathBuf {
+        self.services().join(name).join("start.json")
+    }
+
+    /// What one service printed: [`super::service_log`].
+    #[must_use]
+    pub fn service_log(&self, name: &str) -> PathBuf {
+        self.services().join(name).join("log")
     }
 
     /// Which bytes of [`Self::command_output`] are of which stream, see [`super::output`].
     #[must_use]
     pub fn command_output_runs(&self, sequence: u64) -> PathBuf {
-        self.path.join("commands").join(format!("{sequence}.runs"))
+        self.command_outputs().join(format!("{sequence}.runs"))
+    }
+
+    /// One directory a shell, named by its id.
+    #[must_use]
+    pub fn shells(&self) -> PathBuf {
+        self.path.join("shells")
+    }
+
+    /// Number of the last shell that was opened.
+    #[must_use]
+    pub fn shells_last(&self) -> PathBuf {
+        self.shells().join("last")
+    }
+
+    /// What is kept of a shell: its record, and its transcript, see [`super::transcript`].
+    #[must_use]
+    pub fn shell(&self, id: ShellId) -> PathBuf {
+        self.shells().join(id.to_string())
+    }
+
+    /// What a shell is: [`super::shell_record::ShellRecord`].
+    #[must_use]
+    pub fn shell_record(&self, id: ShellId) -> PathBuf {
+        self.shell(id).join("shell.json")
     }
 }
 

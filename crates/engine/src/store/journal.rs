@@ -37,10 +37,17 @@ pub fn append(path: &Path, entry: &impl Serialize) -> io::Result<()> {
 /// # Errors
 /// As the system calls.
 pub fn read<T: DeserializeOwned>(path: &Path, position: u64) -> io::Result<(Vec<T>, u64)> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), position)),
-        result => result?,
-    };
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), position)),
+        file => read_open(file?, position),
+    }
+}
+
+/// The same of an open file.
+///
+/// # Errors
+/// As the system calls.
+pub fn read_open<T: DeserializeOwned>(mut file: File, position: u64) -> io::Result<(Vec<T>, u64)> {
     file.seek(SeekFrom::Start(position))?;
     let mut reader = BufReader::new(file);
     let (mut entries, mut position) = (Vec::new(), position);

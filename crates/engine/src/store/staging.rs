@@ -22,9 +22,11 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    /// Creates an empty one; `what` is part of its name, for people.
+    /// Creates an empty one; `what` is part of its name, for people. What killed processes left here is removed first.
     pub(crate) fn create(home: &Home, what: &str) -> Result<Self, LockError> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
+        // What cannot be removed takes room and does no other harm: the next one tries again, and `prune` names it.
+        drop(sweep(home));
         loop {
             let count = COUNTER.fetch_add(1, Ordering::Relaxed);
             let dir = home.staging_dir().join(format!("{what}-{}-{count}", std::process::id()));
@@ -90,6 +92,14 @@ pub(crate) fn abandoned(home: &Home) -> io::Result<Vec<(PathBuf, Lock)>> {
     Ok(found)
 }
 
+/// Whether a path in the staging place was left by a process that is gone. Only looks.
+pub(crate) fn is_abandoned(path: &Path) -> bool {
+    if path.extension().is_some_and(|extension| extension == "lock") {
+        return !path.with_extension("").exists() && !Lock::is_held(path);
+    }
+    !Lock::is_held(&path.with_added_extension("lock"))
+}
+
 /// Removes what [`abandoned`] finds.
 pub(crate) fn sweep(home: &Home) -> io::Result<()> {
     for (dir, _lock) in abandoned(home)? {
@@ -110,7 +120,7 @@ pub(crate) fn remove(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Staging, sweep};
+    use super::{Staging, is_abandoned, sweep};
     use crate::store::home::Home;
 
     fn home() -> (tempfile::TempDir, Home) {
@@ -133,6 +143,18 @@ mod tests {
     }
 
     #[test]
+    fn whoever_begins_next_removes_what_was_left() {
+        let (_dir, home) = home();
+        let left = home.staging_dir().join("template-1-0");
+        std::fs::create_dir_all(&left).unwrap();
+        std::fs::write(home.staging_dir().join("template-1-0.lock"), "1\n").unwrap();
+        let staging = Staging::create(&home, "x").unwrap();
+        assert!(!left.exists());
+        drop(staging);
+        assert_eq!(std::fs::read_dir(home.staging_dir()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn only_what_nobody_holds_is_swept() {
         let (_dir, home) = home();
         let held = Staging::create(&home, "held").unwrap();
@@ -141,6 +163,9 @@ mod tests {
         std::fs::write(left.join("big"), "x").unwrap();
         std::fs::write(home.staging_dir().join("left-1-0.lock"), "1\n").unwrap();
         std::fs::write(home.staging_dir().join("alone-2-0.lock"), "2\n").unwrap();
+        assert!(is_abandoned(&left) && is_abandoned(&home.staging_dir().join("alone-2-0.lock")));
+        assert!(!is_abandoned(held.dir()) && !is_abandoned(&held.lock_file));
+        assert!(!is_abandoned(&home.staging_dir().join("left-1-0.lock")), "it goes with its directory");
         sweep(&home).unwrap();
         assert!(held.dir().exists() && !left.exists());
         assert_eq!(std::fs::read_dir(home.staging_dir()).unwrap().count(), 2);

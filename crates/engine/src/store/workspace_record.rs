@@ -4,9 +4,11 @@
 //! is its supervisor's; commands are only ever added. Versions as in [`super::environment_record`]: a field that is added
 //! gets a default, a field that changes its meaning gets a new version. The fixtures are under `crates/engine/fixtures`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+use super::disk_record::DiskRecord;
 
 /// The version of [`WorkspaceRecord`] and [`StateRecord`] that is written.
 pub const WORKSPACE_RECORD_VERSION: u32 = 1;
@@ -44,6 +46,103 @@ pub struct WorkspaceRecord {
     /// What it began with, if with anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<SeedRecord>,
+    /// Names of its secrets; their values are written nowhere.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<String>,
+    /// What its guest may reach.
+    #[serde(default, skip_serializing_if = "NetworkRecord::is_off")]
+    pub network: NetworkRecord,
+}
+
+/// What a guest may reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRecord {
+    /// In a word.
+    pub policy: NetworkPolicy,
+    /// Hosts, or ports of them, that are reachable wherever they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_hosts: Vec<String>,
+    /// The only domains that are reachable besides those, if there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_domains: Vec<String>,
+    /// The host's proxy, if its programs are offered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyRecord>,
+}
+
+/// The host's proxy as the programs of a guest are to use it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyRecord {
+    /// For what is asked for by `http://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// For what is asked for by `https://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<String>,
+    /// What is reached without it.
+    pub no_proxy: String,
+    /// Whether the host uses it with credentials, which were not handed over.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub without_credentials: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl ProxyRecord {
+    /// The variables that programs look for, in both ways in which they are written.
+    #[must_use]
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        let named =
+            [("http_proxy", &self.http), ("https_proxy", &self.https), ("no_proxy", &Some(self.no_proxy.clone()))];
+        let set = named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+        set.flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_ascii_uppercase(), value)]).collect()
+    }
+}
+
+/// What a guest may reach, in a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkPolicy {
+    /// Nothing: its machine has no network device.
+    #[default]
+    #[serde(rename = "off")]
+    Off,
+    /// What is public, and what was named.
+    #[serde(rename = "egress")]
+    Egress,
+    /// The same, and its own ports may be published on the host's loopback.
+    #[serde(rename = "egress+published-ports")]
+    EgressAndPublishedPorts,
+}
+
+impl NetworkRecord {
+    /// Whether there is no network.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.policy == NetworkPolicy::Off
+    }
+}
+
+impl NetworkPolicy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Egress, Self::EgressAndPublishedPorts];
+
+    /// `off`, `egress` or `egress+published-ports`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Egress => "egress",
+            Self::EgressAndPublishedPorts => "egress+published-ports",
+        }
+    }
+
+    /// Whether ports of the guest may be published.
+    #[must_use]
+    pub fn may_publish(self) -> bool {
+        self == Self::EgressAndPublishedPorts
+    }
 }
 
 /// Who asked for something: a chat host and its session, or a person at a terminal.
@@ -82,10 +181,8 @@ pub struct StateRecord {
     /// Why it is in this phase, where that needs a word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The disk's files from the bottom to the top, by name in the workspace's directory.
-    pub layers: Vec<String>,
-    /// Number of the next layer that is made.
-    pub next_layer: u64,
+    /// The disk and its snapshots.
+    pub disk: DiskRecord,
     /// When it was last used, seconds since 1970.
     pub used_at_seconds: u64,
     /// How often it was reset.
@@ -106,6 +203,30 @@ pub struct StateRecord {
     /// The hypervisor, for people and measurements only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_pid: Option<u32>,
+}
+
+/// A line of `removed.jsonl`: a workspace that was removed without anybody's asking, as it had been stopped for too long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedWorkspace {
+    /// Its id.
+    pub id: String,
+    /// What its user called it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Name of its environment.
+    pub environment: String,
+    /// When it was stopped, seconds since 1970.
+    pub stopped_at_seconds: u64,
+    /// When it was removed, seconds since 1970.
+    pub removed_at_seconds: u64,
+}
+
+impl RemovedWorkspace {
+    /// For how many days it was stopped.
+    #[must_use]
+    pub fn days_stopped(&self) -> u64 {
+        self.removed_at_seconds.saturating_sub(self.stopped_at_seconds) / 86_400
+    }
 }
 
 /// A phase of a workspace's life: `creating → running ⇄ stopped`, `failed` from anywhere.
@@ -184,7 +305,7 @@ mod tests {
     use serde::Serialize;
     use serde::de::DeserializeOwned;
 
-    use super::{CommandEntry, StateRecord, WorkspaceRecord};
+    use super::{CommandEntry, RemovedWorkspace, StateRecord, WorkspaceRecord};
 
     /// What an earlier pyro wrote is read, and written again as it was.
     #[track_caller]
@@ -197,6 +318,10 @@ mod tests {
     fn saved_records_stay_readable() {
         check::<WorkspaceRecord>(include_str!("../../fixtures/workspace-v1.json"));
         check::<StateRecord>(include_str!("../../fixtures/state-v1.json"));
+        let line =
+            r#"{"id":"0123456789ab","name":"fix","environment":"e","stopped_at_seconds":1,"removed_at_seconds":2}"#;
+        let removed: RemovedWorkspace = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_string(&removed).unwrap(), line);
         for line in include_str!("../../fixtures/commands-v1.jsonl").lines() {
             let entry: CommandEntry = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&entry).unwrap(), line);
