@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::driver::{Driver, ExitCause, LaunchError, Machine};
+use super::driver::{Driver, ExitCause, LaunchError, LayerError, Machine};
 use super::drivers::DriverKind;
 use super::identity::Identity;
-use super::spec::{Accelerator, Disk, DiskFormat, DiskLayer, Flush, MachineSpec, Memory, Start};
+use super::spec::{Accelerator, Disk, DiskFormat, DiskLayer, FailedWrite, Flush, MachineSpec, Memory, Start};
 
 const MEM_MIB: u32 = 64;
 
@@ -93,6 +93,7 @@ impl Bench {
             kernel,
             initramfs,
             disks: vec![self.disk("environment", true), self.disk("workspace", false)],
+            network: None,
             memory: Memory::Anonymous,
             start: Start::Boot,
         }
@@ -102,7 +103,7 @@ impl Bench {
         let file = self.file(name);
         File::from(file.try_clone().unwrap()).set_len(1 << 20).unwrap();
         let layers = vec![DiskLayer { file, format: DiskFormat::Raw }];
-        Disk { serial: name.to_owned(), layers, read_only, flush: Flush::Ignored }
+        Disk { serial: name.to_owned(), layers, read_only, flush: Flush::Ignored, failed_write: FailedWrite::Told }
     }
 
     fn file(&self, name: &str) -> OwnedFd {
@@ -174,6 +175,55 @@ async fn a_machine_that_does_not_stop_is_killed_and_leaves_nothing() {
         let process_id = machine.process_id();
         drop(machine);
         assert!(is_gone(process_id));
+    }
+}
+
+/// The writable descriptors of a file that a process has.
+fn writable(process_id: u32, path: &Path) -> usize {
+    let flags = |number: &std::ffi::OsStr| {
+        let info = std::fs::read_to_string(format!("/proc/{process_id}/fdinfo/{}", number.display())).ok()?;
+        let octal = info.lines().find_map(|line| line.strip_prefix("flags:"))?.trim().to_owned();
+        u32::from_str_radix(&octal, 8).ok()
+    };
+    let files = std::fs::read_dir(format!("/proc/{process_id}/fd")).unwrap().flatten();
+    let of_path = files.filter(|file| std::fs::read_link(file.path()).is_ok_and(|target| target == path));
+    of_path.filter(|file| flags(&file.file_name()).is_some_and(|flags| flags & 3 != 0)).count()
+}
+
+#[tokio::test]
+async fn a_layer_comes_on_top_while_the_guest_runs_and_the_one_below_is_sealed() {
+    for bench in Bench::all() {
+        let layer = |name: &str| {
+            let file = File::from(bench.file(name));
+            super::qcow2::write_empty_layer(&file, 1 << 20).unwrap();
+            DiskLayer { file: file.into(), format: DiskFormat::Qcow2 }
+        };
+        let mut spec = bench.spec(TICKER);
+        spec.disks[1].layers.push(layer("first"));
+        let mut machine = bench.driver.launch(spec).await.unwrap();
+        let path = |name: &str| bench.dir.path().join(name);
+        assert_eq!(machine.stalled(), None);
+        for (below, name) in [("first", "second"), ("second", "third")] {
+            machine.add_layer("workspace", layer(name)).await.unwrap();
+            assert_eq!(writable(machine.process_id(), &path(below)), 0, "{below} can be written to");
+            assert!(writable(machine.process_id(), &path(name)) > 0, "{name} cannot be written to");
+        }
+        // What is refused changes nothing, and does not stand in the way of what comes next.
+        let garbage = DiskLayer { file: bench.file("garbage"), format: DiskFormat::Qcow2 };
+        let raw = DiskLayer { file: bench.file("raw"), format: DiskFormat::Raw };
+        for (disk, bad) in [("workspace", garbage), ("workspace", raw), ("environment", layer("e")), ("no", layer("n"))]
+        {
+            let error = machine.add_layer(disk, bad).await.unwrap_err();
+            assert!(matches!(error, LayerError::Refused { .. }), "{disk}: {error}");
+        }
+        machine.add_layer("workspace", layer("fourth")).await.unwrap();
+        ticks(&*machine, "").await;
+
+        let pid = rustix::process::Pid::from_raw(machine.process_id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        machine.wait().await;
+        let error = machine.add_layer("workspace", layer("late")).await.unwrap_err();
+        assert!(matches!(error, LayerError::Unknown { .. }), "{error}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::spec::{Accelerator, MachineSpec};
+use super::spec::{Accelerator, DiskLayer, MachineSpec};
 
 /// A future of a seam method.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -37,6 +37,14 @@ pub trait Machine: Send {
     /// Pauses the guest, writes its device state to `device_state`, and ends the machine; its memory stays in the
     /// file of [`super::Memory::Shared`].
     fn save(self: Box<Self>, device_state: OwnedFd) -> Later<'static, Result<(), SaveError>>;
+
+    /// Puts an empty layer on top of a disk while the guest runs: from then on it takes all writes, and nothing writes to
+    /// the layers below any more. What the guest had flushed before is in those.
+    fn add_layer<'a>(&'a mut self, serial: &'a str, layer: DiskLayer) -> Later<'a, Result<(), LayerError>>;
+
+    /// Why the guest stands still, if it does: a write waits for the host's disk, see [`super::FailedWrite::Waits`]. It is
+    /// tried again by itself when there is room.
+    fn stalled(&self) -> Option<String>;
 
     /// The last lines of the guest's console, cleaned for a terminal.
     fn console_tail(&self, lines: usize) -> String;
@@ -119,6 +127,23 @@ pub enum LaunchError {
         /// `kvm` or `tcg`.
         accelerator: &'static str,
         /// Why.
+        reason: String,
+    },
+}
+
+/// Why a layer was not put on a disk.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The disk is as it was.
+    #[error("the hypervisor refused the layer: {reason}")]
+    Refused {
+        /// The hypervisor's words, cleaned.
+        reason: String,
+    },
+    /// The layer may or may not be in use by now.
+    #[error("the hypervisor did not say whether the layer is in use: {reason}")]
+    Unknown {
+        /// What happened.
         reason: String,
     },
 }

@@ -17,5 +17,7 @@ mod process;
 pub mod qcow2;
 pub mod spec;
 
-pub use driver::{Driver, ExitCause, LaunchError, Machine, MachineExit, SaveError};
-pub use spec::{Accelerator, AcceleratorChoice, Disk, DiskFormat, DiskLayer, Flush, MachineSpec, Memory, Start};
+pub use driver::{Driver, ExitCause, LaunchError, LayerError, Machine, MachineExit, SaveError};
+pub use spec::{
+    Accelerator, AcceleratorChoice, Disk, DiskFormat, DiskLayer, FailedWrite, Flush, MachineSpec, Memory, Start,
+};

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 /// together, because this room knows no wire.
 pub const GUEST_PORT_NAME: &str = "org.pyro.agent.0";
 
+/// The hardware address of a machine's network interface. It is alone on its network, so all machines have the same one, which
+/// a template can then be saved with.
+pub const NETWORK_MAC: &str = "52:54:00:70:79:02";
+
 /// Who executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Accelerator {
@@ -54,6 +58,9 @@ pub struct MachineSpec {
     pub initramfs: PathBuf,
     /// Disks, in order; part of the device set that a saved state depends on.
     pub disks: Vec<Disk>,
+    /// The stream that carries the frames of the guest's network interface, each behind its length in four bytes, the most
+    /// significant first. Without one there is no interface; it is part of the device set too.
+    pub network: Option<OwnedFd>,
     /// What backs the guest's memory.
     pub memory: Memory,
     /// Boot, or go on from a saved state.
@@ -71,6 +78,8 @@ pub struct Disk {
     pub read_only: bool,
     /// What a flush by the guest does.
     pub flush: Flush,
+    /// What becomes of a write that the host cannot carry out.
+    pub failed_write: FailedWrite,
 }
 
 /// What becomes of a guest's wish that its writes be on stable storage.
@@ -81,6 +90,15 @@ pub enum Flush {
     /// They stay in the host's page cache, where they survive the guest, the hypervisor and pyro, but not the host. Much
     /// faster: for disks that are thrown away, or synced once when they are done.
     Ignored,
+}
+
+/// What becomes of a guest's write that the host cannot carry out, because its disk is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedWrite {
+    /// The guest is told that its disk failed.
+    Told,
+    /// The guest stands still until the write can be carried out: its file system never hears of it.
+    Waits,
 }
 
 /// One file of a disk.

@@ -10,12 +10,14 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use rustix::fs::{MemfdFlags, OFlags};
-use serde_json::json;
+use rustix::fs::MemfdFlags;
 
+use super::disks::{DiskNodes, LayerFile, only_readable};
 use crate::machine::driver::LaunchError;
 use crate::machine::jail::Reopened;
-use crate::machine::spec::{Accelerator, Disk, DiskFormat, Flush, GUEST_PORT_NAME, MachineSpec, Memory, Start};
+use crate::machine::spec::{
+    Accelerator, Disk, DiskLayer, FailedWrite, GUEST_PORT_NAME, MachineSpec, Memory, NETWORK_MAC, Start,
+};
 
 /// Raised with every change of the devices below: templates of another revision are not restored.
 pub(super) const REVISION: u32 = 2;
@@ -50,6 +52,8 @@ pub(super) struct Command {
     pub(super) data_bytes_max: u64,
     /// The number of the device state to go on from.
     pub(super) incoming: Option<RawFd>,
+    /// Its disks.
+    pub(super) disks: Vec<DiskNodes>,
 }
 
 /// pyro's ends of the streams to a QEMU.
@@ -79,13 +83,14 @@ pub(super) fn build(spec: MachineSpec, stranger: bool) -> Result<(Command, Strea
     builder.memory(spec.memory, spec.mem_mib)?;
     builder.kernel(&spec.kernel, &spec.initramfs, matches!(spec.start, Start::Restore(_)))?;
     let streams = builder.streams()?;
-    for (index, disk) in spec.disks.into_iter().enumerate() {
-        builder
-            .disk(index, disk)
-            .map_err(|source| LaunchError::Host { what: "hand a disk to the hypervisor", source })?;
-    }
+    let failed = |source| LaunchError::Host { what: "hand a disk to the hypervisor", source };
+    let disks = spec.disks.into_iter().enumerate().map(|(index, disk)| builder.disk(index, disk));
+    let disks = disks.collect::<io::Result<Vec<_>>>().map_err(failed)?;
     builder.arg("-object", "rng-builtin,id=rng");
     builder.arg("-device", "virtio-rng-pci,rng=rng");
+    if let Some(frames) = spec.network {
+        builder.network(frames);
+    }
     let incoming = match spec.start {
         Start::Boot => None,
         Start::Restore(state) => {
@@ -94,7 +99,7 @@ pub(super) fn build(spec: MachineSpec, stranger: bool) -> Result<(Command, Strea
         }
     };
     let Builder { arguments, kept, reopened, .. } = builder;
-    Ok((Command { arguments, kept, reopened, data_bytes_max, incoming }, streams))
+    Ok((Command { arguments, kept, reopened, data_bytes_max, incoming, disks }, streams))
 }
 
 /// A file for QEMU to read.
@@ -239,6 +244,14 @@ impl Builder {
         Ok(Streams { control, agent, console })
     }
 
+    /// The option ROM would only be for starting over the network; no frame needs more than one queue.
+    fn network(&mut self, frames: OwnedFd) {
+        let number = self.keep(frames);
+        self.arg("-netdev", format!("stream,id=network,server=off,addr.type=fd,addr.str={number}"));
+        let device = format!("virtio-net-pci,netdev=network,mac={NETWORK_MAC},romfile=,mq=off");
+        self.arg("-device", device);
+    }
+
     fn stream(&mut self, name: &str) -> Result<UnixStream, LaunchError> {
         let (ours, theirs) = stream_pair()?;
         let number = self.keep(theirs.into());
@@ -246,50 +259,30 @@ impl Builder {
         Ok(ours)
     }
 
-    fn disk(&mut self, index: usize, disk: Disk) -> io::Result<()> {
+    fn disk(&mut self, index: usize, disk: Disk) -> io::Result<DiskNodes> {
         let top = disk.layers.len().saturating_sub(1);
-        let mut node = None;
-        for (level, layer) in disk.layers.into_iter().enumerate() {
+        let mut nodes = DiskNodes::new(index, &disk.serial);
+        for (level, DiskLayer { file, format }) in disk.layers.into_iter().enumerate() {
             let read_only = disk.read_only || level < top;
-            let set = self.keep(if read_only { only_readable(layer.file)? } else { layer.file });
+            let file = if read_only { only_readable(&file)? } else { file };
+            let described = LayerFile { set: file.as_raw_fd(), read_only, flush: disk.flush };
+            let described = nodes.push(&file, described, format)?;
+            let set = self.keep(file);
             self.arg("-add-fd", format!("fd={set},set={set}"));
-            let name = format!("disk{index}-{level}");
-            let file_name = match layer.format {
-                DiskFormat::Raw => name.clone(),
-                DiskFormat::Qcow2 => format!("{name}-file"),
-            };
-            let no_flush = disk.flush == Flush::Ignored;
-            let file = json!({
-                "driver": "file", "node-name": file_name, "filename": format!("/dev/fdset/{set}"),
-                "read-only": read_only, "discard": "unmap", "cache": { "direct": false, "no-flush": no_flush },
-            });
-            self.arg("-blockdev", file.to_string());
-            if layer.format == DiskFormat::Qcow2 {
-                // A backing file is always stated, also that there is none: a name in the image is not followed.
-                let format = json!({
-                    "driver": "qcow2", "node-name": name, "file": file_name, "backing": node,
-                    "read-only": read_only, "discard": "unmap", "cache": { "direct": false, "no-flush": no_flush },
-                });
-                self.arg("-blockdev", format.to_string());
+            for node in described {
+                self.arg("-blockdev", node.to_string());
             }
-            node = Some(name);
         }
-        if let Some(node) = node {
+        if let Some(node) = nodes.top() {
             // Left to itself, QEMU pauses a machine whose host's disk is full, and nobody would let it go on.
-            let on_error = "rerror=report,werror=report";
+            let on_error = match disk.failed_write {
+                FailedWrite::Told => "rerror=report,werror=report",
+                FailedWrite::Waits => "rerror=report,werror=stop",
+            };
             self.arg("-device", format!("virtio-blk-pci,drive={node},serial={},num-queues=1,{on_error}", disk.serial));
         }
-        Ok(())
+        Ok(nodes)
     }
-}
-
-/// The file as a descriptor that cannot write. QEMU insists on one for what it is told only to read, and a hypervisor that
-/// a guest took over cannot write to it either.
-fn only_readable(file: OwnedFd) -> io::Result<OwnedFd> {
-    if rustix::fs::fcntl_getfl(&file)?.contains(OFlags::RDWR) {
-        return Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.into());
-    }
-    Ok(file)
 }
 
 /// A connected pair of streams.

@@ -1,15 +1,19 @@
 //! QEMU as a hypervisor: one process a machine, locked down, with every file and stream handed over open.
 //!
-//! [`command`] writes its command line, [`qmp`] speaks its control protocol. A machine has no path, no socket file and no
+//! [`command`] writes its command line, [`disks`] names its disks' layers, [`qmp`] speaks its control protocol, [`stall`]
+//! lets it go on after the host's disk was full. A machine has no path, no socket file and no
 //! temporary file on the host, so a pyro that is killed at any point leaves nothing but its QEMU, which dies with it.
 
 mod command;
+mod disks;
 mod qmp;
+mod stall;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,14 +21,15 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use self::command::{Command, Streams};
+use self::disks::DiskNodes;
 use self::qmp::{Qmp, QmpError};
 use crate::machine::console::{Transcript, clean};
-use crate::machine::driver::{Driver, ExitCause, Later, LaunchError, Machine, MachineExit, SaveError};
+use crate::machine::driver::{Driver, ExitCause, Later, LaunchError, LayerError, Machine, MachineExit, SaveError};
 use crate::machine::identity::Identity;
 use crate::machine::jail::{Jail, JailRequest, step_of};
 use crate::machine::kvm::KvmDevice;
 use crate::machine::process::{Launch, VmmProcess};
-use crate::machine::spec::{Accelerator, MachineSpec};
+use crate::machine::spec::{Accelerator, DiskLayer, FailedWrite, MachineSpec};
 
 /// A QEMU that says nothing for so long says nothing any more.
 const UP_LIMIT: Duration = Duration::from_secs(30);
@@ -68,11 +73,14 @@ impl QemuDriver {
         if kvm {
             KvmDevice::examine().require()?;
         }
-        let (command, streams) = command::build(spec, identity.is_stranger())?;
+        let waits = spec.disks.iter().position(|disk| disk.failed_write == FailedWrite::Waits);
+        let (mut command, streams) = command::build(spec, identity.is_stranger())?;
         let (output, output_end) = command::stream_pair()?;
         let incoming = command.incoming;
+        let disks = std::mem::take(&mut command.disks);
         let process = spawn(program, command, identity, kvm, output_end.into()).await?;
-        let mut machine = QemuMachine::new(process, streams, output)?;
+        let mut machine = QemuMachine::new(process, streams, output, disks)?;
+        machine.go_on_when_there_is_room(waits)?;
         match tokio::time::timeout(UP_LIMIT, machine.come_up(incoming)).await {
             Ok(Ok(())) => Ok(machine),
             Ok(Err(error)) => Err(machine.explain(accelerator, error).await),
@@ -150,7 +158,8 @@ async fn spawn(
 
 struct QemuMachine {
     process: VmmProcess,
-    qmp: Qmp,
+    qmp: Arc<Qmp>,
+    disks: Vec<DiskNodes>,
     agent: Option<UnixStream>,
     console: Transcript,
     output: Transcript,
@@ -160,7 +169,12 @@ struct QemuMachine {
 }
 
 impl QemuMachine {
-    fn new(process: VmmProcess, streams: Streams, output: std::os::unix::net::UnixStream) -> Result<Self, LaunchError> {
+    fn new(
+        process: VmmProcess,
+        streams: Streams,
+        output: std::os::unix::net::UnixStream,
+        disks: Vec<DiskNodes>,
+    ) -> Result<Self, LaunchError> {
         let adopt = |stream| {
             UnixStream::from_std(stream)
                 .map_err(|source| LaunchError::Host { what: "listen to the hypervisor", source })
@@ -169,7 +183,8 @@ impl QemuMachine {
         let (output, output_reader) = Transcript::collect(adopt(output)?);
         Ok(Self {
             process,
-            qmp: Qmp::new(adopt(streams.control)?),
+            qmp: Arc::new(Qmp::new(adopt(streams.control)?)),
+            disks,
             agent: Some(adopt(streams.agent)?),
             console,
             output,
@@ -177,6 +192,22 @@ impl QemuMachine {
             killed: false,
             exit: None,
         })
+    }
+
+    /// Sees to it that a guest whose writes wait for the disk of this number goes on again.
+    fn go_on_when_there_is_room(&self, waits: Option<usize>) -> Result<(), LaunchError> {
+        let Some(file) = waits.and_then(|index| self.disks.get(index)?.top_file()) else { return Ok(()) };
+        let keep = |source| LaunchError::Host { what: "keep a disk in sight", source };
+        // It ends with the connection, and that with QEMU.
+        drop(tokio::spawn(stall::watch(Arc::clone(&self.qmp), file.try_clone().map_err(keep)?)));
+        Ok(())
+    }
+
+    async fn put_layer(&mut self, serial: &str, layer: DiskLayer) -> Result<(), LayerError> {
+        match self.disks.iter_mut().find(|disk| disk.serial == serial) {
+            Some(disk) => disk.add(&self.qmp, layer).await,
+            None => Err(LayerError::Refused { reason: "there is no such disk".to_owned() }),
+        }
     }
 
     /// Waits until QEMU is up and, for a restore, the guest goes on. All commands are sent at once: QEMU finds them when
@@ -317,6 +348,14 @@ impl Machine for QemuMachine {
 
     fn save(self: Box<Self>, device_state: OwnedFd) -> Later<'static, Result<(), SaveError>> {
         Box::pin(self.save_and_end(device_state))
+    }
+
+    fn add_layer<'a>(&'a mut self, serial: &'a str, layer: DiskLayer) -> Later<'a, Result<(), LayerError>> {
+        Box::pin(self.put_layer(serial, layer))
+    }
+
+    fn stalled(&self) -> Option<String> {
+        self.qmp.happened().stalled.as_ref().map(stall::words)
     }
 
     fn console_tail(&self, lines: usize) -> String {

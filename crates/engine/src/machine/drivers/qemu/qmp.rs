@@ -1,6 +1,6 @@
 //! QEMU's control protocol: one JSON object a line, over a socket that only this process and its QEMU hold.
 //!
-//! A client of our own rather than the `qapi` crate: nine commands are used, one of them hands over a descriptor, which
+//! A client of our own rather than the `qapi` crate: a dozen commands are used, two of them hand over a descriptor, which
 //! `qapi` cannot, and its generated schema would be the largest thing the engine compiles. What comes in is bounded: a QEMU
 //! that a guest took over must not be able to fill pyro's memory.
 
@@ -30,8 +30,19 @@ pub(super) struct Happened {
     pub(super) migration: Option<String>,
     /// Why QEMU shuts down (`guest-shutdown`, `guest-reset`, `guest-panic`, `host-signal`, …).
     pub(super) shutdown: Option<String>,
+    /// Why the guest stands still, if a write that failed made it.
+    pub(super) stalled: Option<Stalled>,
     /// QEMU closed the connection.
     pub(super) ended: bool,
+}
+
+/// A write that the host could not carry out, and that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stalled {
+    /// The host's disk is full.
+    pub(super) no_space: bool,
+    /// What the host said, in QEMU's words; not cleaned yet.
+    pub(super) reason: String,
 }
 
 /// Why a command was not carried out.
@@ -95,6 +106,14 @@ impl Qmp {
     /// QEMU refused it, or is gone.
     pub(super) async fn hand_over(&self, name: &str, file: BorrowedFd<'_>) -> Result<(), QmpError> {
         self.send("getfd", json!({ "fdname": name }), Some(file)).await.map(drop)
+    }
+
+    /// Gives QEMU a descriptor for the set `set`, which disks are opened from.
+    ///
+    /// # Errors
+    /// QEMU refused it, or is gone.
+    pub(super) async fn add_fd(&self, set: i32, file: BorrowedFd<'_>) -> Result<(), QmpError> {
+        self.send("add-fd", json!({ "fdset-id": set }), Some(file)).await.map(drop)
     }
 
     /// Waits until the events satisfy `condition`.
@@ -215,7 +234,11 @@ fn take_message(message: &Value, shared: &Shared, happened: &watch::Sender<Happe
     if let Some(event) = message["event"].as_str() {
         let text = |name: &str| message["data"][name].as_str().map(str::to_owned);
         happened.send_modify(|happened| match event {
-            "RESUME" => happened.resumed = true,
+            "RESUME" => (happened.resumed, happened.stalled) = (true, None),
+            "BLOCK_IO_ERROR" if message["data"]["action"] == "stop" => {
+                let no_space = message["data"]["nospace"] == true;
+                happened.stalled = Some(Stalled { no_space, reason: text("reason").unwrap_or_default() });
+            }
             "MIGRATION" => happened.migration = text("status"),
             "SHUTDOWN" => happened.shutdown = text("reason"),
             _ => {}
