@@ -5,10 +5,12 @@
 //! `workspace/upper` and `workspace/work`, for the one at its `/workspace`.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use super::error::{EnvironmentError, io_error};
 use super::ext4::{Attributes, Ext4Error, FormatOptions, Formatter};
+use crate::store::hold;
 use crate::store::home::{Home, create_private_dir};
 use crate::store::staging::Staging;
 
@@ -55,23 +57,41 @@ pub(crate) fn begin(image: &Path, file: File, disk: WorkspaceDisk) -> Result<For
     Ok(formatter)
 }
 
-/// The empty disk of this size, made now if there is none yet.
+/// The empty disk of this size, made now if there is none yet. As long as it is open, no prune takes it.
 ///
 /// # Errors
 /// [`EnvironmentError::Io`] or [`EnvironmentError::BlankDisk`].
-pub(super) fn provide(home: &Home, gib: u32) -> Result<PathBuf, EnvironmentError> {
-    let path = home.blank_disks_dir().join(format!("ext4-v{LAYOUT_VERSION}-{gib}gib.raw"));
-    if path.exists() {
-        return Ok(path);
+pub(super) fn provide(home: &Home, gib: u32) -> Result<File, EnvironmentError> {
+    let path = home.blank_disks_dir().join(format!("{}{gib}gib.raw", prefix()));
+    match open_held(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map_err(io_error("open", &path)),
     }
     let staging = Staging::create(home, "blank-disk")?;
     let staged = staging.dir().join("disk");
     format(&staged, gib)?;
+    let disk = open_held(&staged).map_err(io_error("open", &staged))?;
     create_private_dir(&home.blank_disks_dir()).map_err(io_error("create", &home.blank_disks_dir()))?;
     // Two processes may make it at once: the same bytes, and the rename is atomic.
     std::fs::rename(&staged, &path).map_err(io_error("write", &path))?;
     crate::store::atomic::sync_parent(&path).map_err(io_error("write", &path))?;
-    Ok(path)
+    Ok(disk)
+}
+
+/// One that was pruned in between is as good as any other: it has no name any more, and all of its content.
+fn open_held(path: &Path) -> io::Result<File> {
+    let disk = File::open(path)?;
+    hold::share_file(&disk)?;
+    Ok(disk)
+}
+
+/// Whether an empty disk is one that would be used today.
+pub(super) fn is_current(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix()))
+}
+
+fn prefix() -> String {
+    format!("ext4-v{LAYOUT_VERSION}-")
 }
 
 fn format(path: &Path, gib: u32) -> Result<(), EnvironmentError> {
@@ -95,16 +115,16 @@ mod tests {
     fn a_large_disk_is_made_once_and_takes_little_room() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::new(&dir.path().join("cache"), &dir.path().join("state"));
-        let path = super::provide(&home, 64).unwrap();
-        let metadata = std::fs::metadata(&path).unwrap();
+        let disk = super::provide(&home, 64).unwrap();
+        let metadata = disk.metadata().unwrap();
         assert_eq!(metadata.len(), 64 << 30);
         assert!(metadata.blocks() * 512 < 8 << 20);
+        let path = home.blank_disks_dir().join("ext4-v2-64gib.raw");
         let mut disk = arcbox_ext4::Reader::new(&path).unwrap();
         for name in ["/upper", "/work", "/workspace/lower", "/workspace/upper", "/workspace/work"] {
             assert!(disk.list_dir(name).unwrap().is_empty(), "{name}");
         }
-        assert_eq!(super::provide(&home, 64).unwrap(), path);
-        assert_eq!(std::fs::metadata(&path).unwrap().ino(), metadata.ino());
+        assert_eq!(super::provide(&home, 64).unwrap().metadata().unwrap().ino(), metadata.ino());
         assert_eq!(std::fs::read_dir(home.staging_dir()).unwrap().count(), 0);
     }
 }

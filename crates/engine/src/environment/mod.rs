@@ -25,7 +25,9 @@ pub mod rootfs;
 pub mod sources;
 #[cfg(test)]
 mod tests;
+mod usage;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ use catalog::Catalog;
 pub use error::EnvironmentError;
 use error::io_error;
 pub use prune::{PruneOptions, PrunedItem, PrunedKind};
+pub use usage::{CacheKind, CacheUsage};
 
 /// The environments of one cache.
 #[derive(Debug, Clone)]
@@ -243,11 +246,12 @@ impl Environments {
         self.prune_unused(options)
     }
 
-    /// An empty, formatted disk of so many GiB, made on first use; workspaces' disks grow on top of it.
+    /// An empty, formatted disk of so many GiB, made on first use; workspaces' disks grow on top of it. No prune takes it as long as it
+    /// is open.
     ///
     /// # Errors
     /// [`EnvironmentError::Io`], [`EnvironmentError::BlankDisk`].
-    pub fn blank_disk(&self, gib: u32) -> Result<PathBuf, EnvironmentError> {
+    pub fn blank_disk(&self, gib: u32) -> Result<File, EnvironmentError> {
         blank::provide(&self.home, gib).map_err(|error| error.or_disk_full(self.home.cache_dir()))
     }
 

@@ -1,11 +1,12 @@
 //! Removing: one environment, or what no environment needs.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::io_error;
-use super::{EnvironmentError, Environments, cache, fetch, kernel};
+use super::{EnvironmentError, Environments, blank, cache, fetch, kernel};
 use crate::store::hold::Hold;
 use crate::store::lock::Lock;
 use crate::store::staging;
@@ -37,6 +38,8 @@ pub enum PrunedKind {
     Download,
     /// A machine template of an environment or a kernel that is gone.
     Template,
+    /// An empty disk of a layout of the past, or of a size that no workspace has.
+    BlankDisk,
 }
 
 /// What to prune.
@@ -66,7 +69,7 @@ impl Environments {
     }
 
     pub(super) fn prune_unused(&self, options: PruneOptions) -> Result<Vec<PrunedItem>, EnvironmentError> {
-        let _locks = self.lock_all()?;
+        let _locks = self.lock_all(options)?;
         let mut items = self.prune_staging(options)?;
         let (mut kernels, mut downloads) = (HashSet::new(), HashSet::new());
         for name in cache::names(&self.home)? {
@@ -84,17 +87,39 @@ impl Environments {
         }
         items.extend(self.prune_kernels(&kernels, options)?);
         items.extend(self.prune_downloads(&downloads, options)?);
+        items.extend(self.prune_blank_disks(options)?);
+        Ok(items)
+    }
+
+    /// A disk that is some workspace's has its other name there, and frees nothing; the next one of its size shares it.
+    fn prune_blank_disks(&self, options: PruneOptions) -> Result<Vec<PrunedItem>, EnvironmentError> {
+        let mut items = Vec::new();
+        for path in self.entries(&self.home.blank_disks_dir())? {
+            let names = std::fs::metadata(&path).map_err(io_error("read", &path))?.nlink();
+            if blank::is_current(&path) && (!options.all || names > 1) {
+                continue;
+            }
+            // One on which something is being made stays.
+            if let Some(_alone) = Hold::alone(&path).map_err(io_error("lock", &path))? {
+                items.push(self.prune_one(PrunedKind::BlankDisk, path, options)?);
+            }
+        }
         Ok(items)
     }
 
     /// A pull at work needs things that no manifest names yet, so there must be none: neither of an environment that this
     /// process knows, nor of one of another catalog.
-    fn lock_all(&self) -> Result<Vec<Lock>, EnvironmentError> {
+    fn lock_all(&self, options: PruneOptions) -> Result<Vec<Lock>, EnvironmentError> {
         let mut locks: Vec<PathBuf> =
             self.catalog.names().iter().map(|name| cache::lock_of(&self.home, name)).collect();
         locks.extend(self.entries(&self.home.locks_dir())?.into_iter().filter(|path| cache::is_lock(path)));
         locks.sort_unstable();
         locks.dedup();
+        if options.dry_run {
+            // Who only looks makes no locks.
+            locks.iter().try_for_each(|path| Lock::check_free(path))?;
+            return Ok(Vec::new());
+        }
         locks.iter().map(|path| Ok(Lock::try_take(path)?)).collect()
     }
 
@@ -148,13 +173,18 @@ impl Environments {
 
     fn prune_staging(&self, options: PruneOptions) -> Result<Vec<PrunedItem>, EnvironmentError> {
         let place = self.home.staging_dir();
+        let item = |path: PathBuf| {
+            let disk_bytes = cache::disk_bytes(&path).unwrap_or(0);
+            PrunedItem { kind: PrunedKind::Staging, path, disk_bytes }
+        };
+        if options.dry_run {
+            let left = self.entries(&place)?.into_iter().filter(|path| staging::is_abandoned(path));
+            return Ok(left.map(item).collect());
+        }
         let mut items = Vec::new();
         for (dir, _lock) in staging::abandoned(&self.home).map_err(io_error("read", &place))? {
-            let disk_bytes = cache::disk_bytes(&dir).unwrap_or(0);
-            if !options.dry_run {
-                staging::remove(&dir).map_err(io_error("remove", &dir))?;
-            }
-            items.push(PrunedItem { kind: PrunedKind::Staging, path: dir, disk_bytes });
+            items.push(item(dir.clone()));
+            staging::remove(&dir).map_err(io_error("remove", &dir))?;
         }
         Ok(items)
     }
@@ -174,7 +204,7 @@ impl Environments {
     }
 
     /// The paths in a directory, sorted; none if it is not there.
-    fn entries(&self, dir: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
+    pub(super) fn entries(&self, dir: &Path) -> Result<Vec<PathBuf>, EnvironmentError> {
         let entries = match std::fs::read_dir(dir) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             result => result.map_err(io_error("read", dir))?,

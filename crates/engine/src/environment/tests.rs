@@ -236,3 +236,31 @@ async fn a_prune_removes_what_nothing_needs_and_says_so_first() {
     let rest = fixture.environments.prune(PruneOptions { all: true, dry_run: false }).unwrap();
     assert!(rest.iter().all(|item| item.kind == PrunedKind::Download) && !rest.is_empty());
 }
+
+#[test]
+fn a_blank_disk_on_which_something_is_being_made_is_not_pruned() {
+    let fixture = fixture();
+    let begun = fixture.environments.blank_disk(1).unwrap();
+    assert!(!kinds(&fixture, true, false).contains(&PrunedKind::BlankDisk));
+    let again = fixture.environments.blank_disk(1).unwrap();
+    drop(begun);
+    assert!(!kinds(&fixture, true, false).contains(&PrunedKind::BlankDisk));
+    drop(again);
+    assert!(kinds(&fixture, true, false).contains(&PrunedKind::BlankDisk));
+    assert_eq!(std::fs::read_dir(fixture.dir.path().join("cache/blank-disks")).unwrap().count(), 0);
+}
+
+#[test]
+fn whoever_makes_something_on_a_blank_disk_while_others_prune_gets_one() {
+    let fixture = fixture();
+    std::thread::scope(|scope| {
+        let pruning = scope.spawn(|| (0..200).for_each(|_| drop(kinds(&fixture, true, false))));
+        while !pruning.is_finished() {
+            let disk = fixture.environments.blank_disk(1).unwrap();
+            let target = fixture.dir.path().join("base");
+            crate::store::sparse::share(&disk, &target, fixture.dir.path()).unwrap();
+            assert_eq!(std::fs::metadata(&target).unwrap().len(), 1 << 30);
+            std::fs::remove_file(target).unwrap();
+        }
+    });
+}
