@@ -154,6 +154,7 @@ async fn probe(driver: &dyn Driver, guest: ProbeGuest<'_>) -> Result<Verdict, La
         kernel: guest.kernel.to_owned(),
         initramfs: guest.initramfs.to_owned(),
         disks: Vec::new(),
+        network: None,
         memory: Memory::Anonymous,
         start: Start::Boot,
     };
@@ -224,8 +225,14 @@ async fn death(machine: &mut dyn Machine) -> String {
     }
 }
 
+/// What it says first, without who says it: what is an error of QEMU's under KVM is none of pyro's.
 fn first_line(text: &str) -> String {
-    text.trim().lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
+    let line = text.trim().lines().next().unwrap_or_default().trim_end_matches('.');
+    let said = match line.split_once(": ") {
+        Some((program, said)) if program.starts_with("qemu-system-") => said,
+        _ => line,
+    };
+    said.strip_prefix("error: ").unwrap_or(said).to_owned()
 }
 
 /// What the verdict depends on: the hypervisor, the processor and the kernel, who we are, and the device's permissions.
@@ -254,7 +261,7 @@ fn remember(home: &Home, host: String, verdict: &Verdict) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Verdict, forget, remember, remembered, without_trial};
+    use super::{Verdict, first_line, forget, remember, remembered, without_trial};
     use crate::machine::AcceleratorChoice::{Auto, Kvm, Tcg};
     use crate::machine::kvm::{KvmDenial, KvmDevice};
     use crate::machine::spec::GUEST_PORT_NAME;
@@ -262,6 +269,21 @@ mod tests {
 
     fn found(kvm: bool) -> Option<Verdict> {
         Some(Verdict { kvm, reason: "found".to_owned() })
+    }
+
+    #[test]
+    fn of_what_a_hypervisor_says_the_first_line_is_told_without_who_said_it() {
+        let check = |text: &str, told: &str| assert_eq!(first_line(text), told);
+        check(
+            "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nAborted\n",
+            "failed to set MSR 0x10a to 0x69",
+        );
+        check(
+            "qemu-system-x86_64: failed to initialize kvm: No such device.",
+            "failed to initialize kvm: No such device",
+        );
+        check("kernel panic: not syncing", "kernel panic: not syncing");
+        check("", "");
     }
 
     #[test]

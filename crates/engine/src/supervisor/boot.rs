@@ -13,6 +13,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use pyro_network::Network;
 use pyro_wire::lifecycle::{Prepare, Ready as GuestReady, SetUp};
 use pyro_wire::message::{Answer, Request};
 
@@ -104,6 +105,8 @@ pub struct Ready {
     pub link: GuestLink,
     /// What the agent said of itself.
     pub guest: GuestReady,
+    /// Its network, if it has one; it ends with the machine.
+    pub network: Option<Network>,
 }
 
 impl Launched {
@@ -154,9 +157,16 @@ impl Connected {
     ///
     /// # Errors
     /// The agent refused, the machine ended, or the time ran out.
-    pub async fn set_up(mut self, set_up: SetUp, limit: Duration) -> Result<Ready, BootError> {
+    pub async fn set_up(
+        mut self,
+        set_up: SetUp,
+        network: Option<Network>,
+        limit: Duration,
+    ) -> Result<Ready, BootError> {
         let cause = match within(&mut *self.machine, limit, self.link.request(Request::SetUp(set_up))).await {
-            Ok(Answer::Ready(guest)) => return Ok(Ready { machine: self.machine, link: self.link, guest }),
+            Ok(Answer::Ready(guest)) => {
+                return Ok(Ready { machine: self.machine, link: self.link, guest, network });
+            }
             Ok(_) => LinkError::Protocol { reason: "answered a set-up with something else".to_owned() }.into(),
             Err(cause) => cause,
         };

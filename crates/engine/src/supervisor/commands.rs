@@ -6,17 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyro_wire::Exit;
+use pyro_wire::exec::{ExecRequest, Program};
 use tokio::sync::watch;
 
 use super::guest_link::ExecHandle;
+use super::secrets::Vault;
+use crate::store::crossings::Crossings;
 use crate::store::home::WorkspaceDir;
 use crate::store::journal;
-use crate::store::output::OutputWriter;
+use crate::store::output::{OutputWriter, Shelf};
 use crate::store::workspace_record::{CommandEndRecord, CommandEnded, CommandEntry, CommandStarted, Origin};
 
-/// Most words of a command line that are written down, and most bytes of each.
+/// Most words of a command line that are written down, most bytes of each, and of all of them.
 const ARGV_WORDS_MAX: usize = 256;
 const ARGV_WORD_BYTES_MAX: usize = 4096;
+const ARGV_BYTES_MAX: usize = 64 * 1024;
 
 /// The commands of one workspace.
 #[derive(Debug, Clone)]
@@ -28,6 +32,7 @@ pub(super) struct Commands {
 #[derive(Debug)]
 struct Table {
     next: u64,
+    shelf: Shelf,
     running: BTreeMap<u64, Running>,
 }
 
@@ -73,7 +78,7 @@ impl Commands {
             let ended = CommandEnded { sequence, end, duration_ms: 0, output_bytes: kept_bytes, kept_bytes };
             journal::append(&dir.commands(), &CommandEntry::Ended(ended))?;
         }
-        let table = Table { next, running: BTreeMap::new() };
+        let table = Table { next, shelf: Shelf::open(&dir.command_outputs())?, running: BTreeMap::new() };
         Ok(Self { dir: dir.clone(), table: Arc::new(Mutex::new(table)) })
     }
 
@@ -94,7 +99,13 @@ impl Commands {
         journal::append(&self.dir.commands(), &CommandEntry::Started(started))?;
         let (sender, ended) = watch::channel(None);
         self.table().running.insert(sequence, Running { handle, ended });
+        self.grew(sequence, 0);
         Ok(Record { commands: self.clone(), sequence, output, ended: sender, finished: false })
+    }
+
+    /// The record of what crosses the border of the workspace.
+    pub(super) fn crossings(&self) -> Crossings {
+        Crossings::of(&self.dir)
     }
 
     /// Numbers of those that run.
@@ -122,6 +133,20 @@ impl Commands {
         })
     }
 
+    /// Notes that a command's output grew, and removes the oldest ones where there is too much of all.
+    fn grew(&self, sequence: u64, bytes: u64) {
+        let surplus = {
+            let Table { shelf, running, .. } = &mut *self.table();
+            shelf.add(sequence, bytes);
+            shelf.take_surplus(|sequence| running.contains_key(&sequence))
+        };
+        for sequence in surplus {
+            // What cannot be removed counts again for the next supervisor.
+            drop(std::fs::remove_file(self.dir.command_output(sequence)));
+            drop(std::fs::remove_file(self.dir.command_output_runs(sequence)));
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // Every critical section only moves values, so what a panicked holder left is whole.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -139,12 +164,15 @@ impl Record {
     /// # Errors
     /// The disk is full, or gone.
     pub(super) fn output(&mut self, of_stderr: bool, bytes: &[u8]) -> io::Result<()> {
-        self.output.write(of_stderr, bytes)
+        let before = self.output.kept_bytes();
+        let written = self.output.write(of_stderr, bytes);
+        self.commands.grew(self.sequence, self.output.kept_bytes() - before);
+        written
     }
 
     /// Says in the supervisor's log that output could not be kept.
     pub(super) fn complain(&self, error: &io::Error) {
-        super::driver::log(&self.commands.dir, &format!("cannot keep output of command {}: {error}", self.sequence));
+        super::notes::log(&self.commands.dir, &format!("cannot keep output of command {}: {error}", self.sequence));
     }
 
     /// Writes down how it ended.
@@ -178,15 +206,27 @@ impl Drop for Record {
 }
 
 /// A command line and its working directory as they are written down: readable, and not without end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Words {
-    argv: Vec<String>,
-    cwd: String,
+    pub(super) argv: Vec<String>,
+    pub(super) cwd: String,
 }
 
 impl Words {
-    pub(super) fn new<'a>(argv: impl Iterator<Item = &'a [u8]>, cwd: &[u8]) -> Self {
-        Self { argv: argv.take(ARGV_WORDS_MAX).map(word).collect(), cwd: word(cwd) }
+    /// What is written down of a command; nothing of a tool.
+    pub(super) fn of(request: &ExecRequest, vault: &Vault) -> Option<Self> {
+        let Program::Argv(argv) = &request.program else { return None };
+        Some(Self::new(argv.iter().map(|word| word.as_bytes()), request.cwd.as_bytes(), vault))
+    }
+
+    fn new<'a>(argv: impl Iterator<Item = &'a [u8]>, cwd: &[u8], vault: &Vault) -> Self {
+        let word = |bytes: &[u8]| word(&vault.cut_bytes(bytes));
+        let mut left = ARGV_BYTES_MAX;
+        let fits = |word: &&[u8]| {
+            left = left.saturating_sub(word.len().min(ARGV_WORD_BYTES_MAX));
+            left > 0
+        };
+        Self { argv: argv.take(ARGV_WORDS_MAX).take_while(fits).map(word).collect(), cwd: word(cwd) }
     }
 }
 
@@ -202,4 +242,29 @@ fn word(bytes: &[u8]) -> String {
 pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::secrets::{Secrets, Vault};
+    use super::{ARGV_BYTES_MAX, ARGV_WORD_BYTES_MAX, Words};
+
+    #[test]
+    fn a_command_line_is_written_down_as_far_as_a_line_of_the_log_holds_it() {
+        let none = Vault::new(Secrets::default());
+        let words = Words::new([&b"sh"[..], b"-c", &[b'x'; 5000]].into_iter(), b"/\xff", &none);
+        assert_eq!((words.argv.len(), words.cwd.as_str()), (3, "/\u{fffd}"));
+        assert_eq!(words.argv[2].chars().count(), ARGV_WORD_BYTES_MAX + 1);
+        let long = vec![1; 10_000];
+        let words = Words::new(std::iter::repeat_n(&long[..], 1000), b"/", &none);
+        assert_eq!(words.argv.len(), ARGV_BYTES_MAX / ARGV_WORD_BYTES_MAX - 1);
+    }
+
+    #[test]
+    fn a_command_line_holds_no_secret() {
+        let mut secrets = Secrets::default();
+        secrets.insert("TOKEN", b"s3cr3t".to_vec().into()).unwrap();
+        let words = Words::new([&b"curl"[..], b"-HX: s3cr3t"].into_iter(), b"/s3cr3t", &Vault::new(secrets));
+        assert_eq!((words.argv[1].as_str(), words.cwd.as_str()), ("-HX: [secret TOKEN]", "/[secret TOKEN]"));
+    }
 }

@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pyro_wire::lifecycle::{Prepare, RootKind, SetUp, WorkspaceMount};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::machine::{Accelerator, Disk, DiskFormat, DiskLayer, Flush, MachineSpec, Memory, Start};
+use super::traffic;
+use crate::machine::{Accelerator, Disk, DiskFormat, DiskLayer, FailedWrite, Flush, MachineSpec, Memory, Start};
 use crate::store::hex;
 
 /// Raised when the order or kind of a machine's devices changes; part of every template's key.
@@ -19,7 +20,8 @@ pub(super) const DEVICE_SET: u32 = 1;
 
 const ENVIRONMENT_SERIAL: &str = "environment";
 const MODULES_SERIAL: &str = "modules";
-const WORKSPACE_SERIAL: &str = "workspace";
+/// What the guest, and the machine, know the workspace disk by.
+pub(super) const WORKSPACE_SERIAL: &str = "workspace";
 
 /// Bytes of the host's randomness that a guest starts with.
 const ENTROPY_BYTES: usize = 64;
@@ -63,12 +65,16 @@ pub struct MachinePlan {
     pub mem_mib: u32,
     /// Size of the workspace disk in GiB.
     pub disk_gib: u32,
+    /// Whether the workspace disk is an empty one in every machine: then the template has it mounted already.
+    pub fresh_disk: bool,
     /// How to run it.
     pub accelerator: Accelerator,
     /// How its root comes about.
     pub root: RootKind,
     /// Whether it has a workspace.
     pub workspace: WorkspaceMount,
+    /// Whether it has a network interface.
+    pub network: bool,
 }
 
 /// The workspace disk of a machine.
@@ -78,14 +84,29 @@ pub struct WorkspaceDisk {
     pub layers: Vec<DiskLayer>,
     /// Whether what the guest has written must survive a crash of the host.
     pub flush: Flush,
+    /// What becomes of a write that the host cannot carry out.
+    pub failed_write: FailedWrite,
 }
 
 impl WorkspaceDisk {
     /// One raw file that vanishes with its machine.
     #[must_use]
     pub fn of_the_moment(file: OwnedFd) -> Self {
-        Self { layers: vec![DiskLayer { file, format: DiskFormat::Raw }], flush: Flush::Ignored }
+        Self {
+            layers: vec![DiskLayer { file, format: DiskFormat::Raw }],
+            flush: Flush::Ignored,
+            failed_write: FailedWrite::Told,
+        }
     }
+}
+
+/// What a machine has besides what its plan names.
+#[derive(Debug, Default)]
+pub struct MachineParts {
+    /// Its workspace disk, if it has one.
+    pub workspace_disk: Option<WorkspaceDisk>,
+    /// The guest's end of its network, if it has one.
+    pub frames: Option<OwnedFd>,
 }
 
 impl MachinePlan {
@@ -93,14 +114,15 @@ impl MachinePlan {
     ///
     /// # Errors
     /// A file of the plan cannot be opened.
-    pub fn spec(&self, workspace_disk: Option<WorkspaceDisk>, memory: Memory, start: Start) -> io::Result<MachineSpec> {
+    pub fn spec(&self, parts: MachineParts, memory: Memory, start: Start) -> io::Result<MachineSpec> {
         Ok(MachineSpec {
             vcpu_count: self.vcpu_count,
             mem_mib: self.mem_mib,
             accelerator: self.accelerator,
             kernel: self.kernel.clone(),
             initramfs: self.initramfs.clone(),
-            disks: self.disks(workspace_disk)?,
+            disks: self.disks(parts.workspace_disk)?,
+            network: parts.frames,
             memory,
             start,
         })
@@ -114,6 +136,8 @@ impl MachinePlan {
             environment_disk: ENVIRONMENT_SERIAL.to_owned(),
             modules_disk: self.modules_image.is_some().then(|| MODULES_SERIAL.to_owned()),
             root: self.root,
+            fresh_disk: self.fresh_disk.then(|| WORKSPACE_SERIAL.to_owned()),
+            network: self.network,
             warm_paths: if overlay { WARM_PATHS.iter().map(|&path| path.to_owned()).collect() } else { Vec::new() },
         }
     }
@@ -125,12 +149,13 @@ impl MachinePlan {
     pub fn set_up(&self, hostname: &str) -> io::Result<SetUp> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
         Ok(SetUp {
-            workspace_disk: (self.root == RootKind::Overlay).then(|| WORKSPACE_SERIAL.to_owned()),
+            workspace_disk: (self.root == RootKind::Overlay && !self.fresh_disk).then(|| WORKSPACE_SERIAL.to_owned()),
             workspace: self.workspace,
             hostname: hostname.to_owned(),
             machine_id: hex::encode(&random_bytes(16)?),
             clock_unix_ns: u64::try_from(since_epoch.as_nanos()).map_err(io::Error::other)?,
             entropy: random_bytes(ENTROPY_BYTES)?,
+            network: self.network.then(traffic::guest_side),
         })
     }
 
@@ -140,11 +165,12 @@ impl MachinePlan {
         if let Some(image) = &self.modules_image {
             disks.push(raw_disk(MODULES_SERIAL, open(image, false)?, true));
         }
-        disks.extend(workspace_disk.map(|WorkspaceDisk { layers, flush }| Disk {
+        disks.extend(workspace_disk.map(|WorkspaceDisk { layers, flush, failed_write }| Disk {
             serial: WORKSPACE_SERIAL.to_owned(),
             layers,
             read_only: false,
             flush,
+            failed_write,
         }));
         Ok(disks)
     }
@@ -171,5 +197,6 @@ fn raw_disk(serial: &str, file: OwnedFd, read_only: bool) -> Disk {
         layers: vec![DiskLayer { file, format: DiskFormat::Raw }],
         read_only,
         flush: Flush::Ignored,
+        failed_write: FailedWrite::Told,
     }
 }

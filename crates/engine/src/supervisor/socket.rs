@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use pyro_wire::{Decoder, Frame, Stream};
 use serde::Serialize;
@@ -17,11 +18,17 @@ use super::protocol::ONLY_EXEC;
 /// Bytes taken from the socket at a time.
 const READ_BYTES: usize = 128 * 1024;
 
+/// How long a supervisor may take to accept those who wait, before one more is told that it does not answer.
+const CROWD_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often a connection that the kernel did not take is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(10);
+
 /// Binds the socket at `path`, in place of one that a dead supervisor left. Only its owner may connect.
 ///
 /// # Errors
 /// As the system calls.
-pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -32,17 +39,25 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connects to the socket at `path`.
+/// Connects to the socket at `path`. Where so many wait to be accepted that the kernel takes no more, it is tried again.
 ///
 /// # Errors
 /// As `connect`: nobody listens, or nobody did.
 pub async fn connect(path: &Path) -> io::Result<(FrameReader, FrameWriter)> {
     let (_dir, short) = short_path(path)?;
-    Ok(split(UnixStream::connect(&short).await?))
+    let begun = Instant::now();
+    loop {
+        match UnixStream::connect(&short).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < CROWD_LIMIT => {
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            connected => return Ok(split(connected?)),
+        }
+    }
 }
 
 /// Frames in both directions over a connection.
-pub(super) fn split(stream: UnixStream) -> (FrameReader, FrameWriter) {
+pub(crate) fn split(stream: UnixStream) -> (FrameReader, FrameWriter) {
     let (reader, writer) = stream.into_split();
     (FrameReader { reader, decoder: Decoder::new(), buffer: vec![0; READ_BYTES] }, FrameWriter { writer })
 }
@@ -92,6 +107,7 @@ impl FrameReader {
             match self.decoder.next_frame().map_err(io::Error::other)? {
                 Some(Frame::Control(json)) => return Ok(Received::Message(serde_json::from_slice(&json)?)),
                 Some(Frame::Data { stream, bytes, .. }) => return Ok(Received::Data(stream, bytes)),
+                Some(Frame::Connection { .. }) => return Err(io::Error::other("a frame of a connection")),
                 None => {}
             }
             match self.reader.read(&mut self.buffer).await {
@@ -106,7 +122,7 @@ impl FrameWriter {
     /// Sends a message.
     ///
     /// # Errors
-    /// The other side is gone.
+    /// The other side is gone; [`io::ErrorKind::InvalidInput`] if the message is longer than a frame.
     pub async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         let json = serde_json::to_vec(message)?;
         self.frame(&Frame::Control(json)).await
@@ -122,7 +138,7 @@ impl FrameWriter {
 
     async fn frame(&mut self, frame: &Frame) -> io::Result<()> {
         let mut bytes = Vec::new();
-        frame.encode(&mut bytes).map_err(io::Error::other)?;
+        frame.encode(&mut bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         self.writer.write_all(&bytes).await
     }
 }
@@ -131,8 +147,33 @@ impl FrameWriter {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::{Received, connect, listen, split};
+    use super::{RETRY_EVERY, Received, connect, listen, split};
     use crate::supervisor::protocol::{Ask, ClientMessage};
+
+    #[tokio::test]
+    async fn whoever_finds_a_crowd_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = listen(&path).unwrap();
+        // From here on the kernel lets one wait to be accepted, and no more.
+        rustix::net::listen(&listener, 0).unwrap();
+        let clients: Vec<_> = (0..5)
+            .map(|_| {
+                tokio::spawn({
+                    let path = path.clone();
+                    async move { connect(&path).await.map(drop) }
+                })
+            })
+            .collect();
+        tokio::time::sleep(RETRY_EVERY * 3).await;
+        assert!(clients.iter().any(|client| !client.is_finished()), "nobody had to wait");
+        for client in clients {
+            while !client.is_finished() {
+                drop(tokio::time::timeout(RETRY_EVERY, listener.accept()).await);
+            }
+            client.await.unwrap().unwrap();
+        }
+    }
 
     #[tokio::test]
     async fn a_path_of_any_length_is_bound_and_only_for_its_owner() {

@@ -7,10 +7,12 @@
 use std::io;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
+use zeroize::Zeroizing;
 
 use super::protocol::Birth;
+use super::secrets::{MESSAGE_BYTES_MAX, Secrets};
 use crate::store::home::WorkspaceDir;
 
 /// This program, also after its file was replaced.
@@ -32,22 +34,32 @@ pub struct Spawned {
     lines: BufReader<tokio::process::ChildStdout>,
 }
 
-/// Starts the supervisor of a workspace.
+/// Starts the supervisor of a workspace, and tells it the secrets.
 ///
 /// # Errors
 /// As the system calls.
-pub async fn spawn(dir: &WorkspaceDir, id: &str) -> io::Result<Spawned> {
+pub async fn spawn(dir: &WorkspaceDir, id: &str, secrets: &Secrets) -> io::Result<Spawned> {
     let log = std::fs::OpenOptions::new().append(true).create(true).open(dir.supervisor_log())?;
     let mut child = program(&[SUPERVISE, DETACH, id])
-        .stdin(Stdio::null())
+        .stdin(if secrets.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(log)
         .current_dir("/")
         .spawn()?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let stdin = child.stdin.take();
     let status = child.wait().await?;
     if !status.success() {
         return Err(io::Error::other(format!("the process that starts it ended with {status}")));
+    }
+    if let Some(mut stdin) = stdin {
+        let mut message = Zeroizing::new(Vec::with_capacity(MESSAGE_BYTES_MAX));
+        secrets.send(&mut *message)?;
+        match stdin.write_all(&message).await {
+            // One that is gone already says why on its standard output.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            sent => sent?,
+        }
     }
     Ok(Spawned { lines: BufReader::new(stdout) })
 }
@@ -69,6 +81,33 @@ pub fn detach(id: &str) -> io::Result<()> {
 pub fn leave_session() -> io::Result<()> {
     rustix::process::setsid()?;
     Ok(())
+}
+
+/// Takes the secrets that whoever starts this supervisor tells it, and closes the way they came. One that has any leaves no
+/// image of its memory behind, and lets nobody look into it.
+///
+/// # Errors
+/// As the system calls, or it is told something else.
+pub fn take_secrets() -> io::Result<Secrets> {
+    let secrets = Secrets::receive(&mut Stdin)?;
+    let nowhere = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(nowhere)?;
+    secrets.hide()?;
+    Ok(secrets)
+}
+
+/// Standard input without a buffer that would keep what was read.
+struct Stdin;
+
+impl io::Read for Stdin {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::read(rustix::stdio::stdin(), &mut *bytes) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
 }
 
 /// Tells whoever waits on standard output; answers whether anybody still does.

@@ -3,17 +3,21 @@
 //! The template is made by whoever needs it first. A template that turns out not to work is discarded and made again,
 //! once; the start succeeds all the same.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::boot::{BootError, Connected, Launched, Ready};
-use super::plan::{MachinePlan, WorkspaceDisk, random_bytes};
+use super::plan::{MachineParts, MachinePlan, WorkspaceDisk, random_bytes};
 use super::template::{self, OpenTemplate, TemplateDraft, TemplateKey};
+use super::traffic::{self, Traffic};
 use crate::machine::{Driver, LaunchError, Memory, SaveError, Start};
 use crate::progress::{Progress, Reporter, Unit};
 use crate::store::hex;
 use crate::store::home::Home;
 use crate::store::lock::LockError;
+use crate::store::sparse;
 
 /// How long a guest may take from its kernel's first instruction to its agent's first word. In emulation it is about 5 s
 /// on a quiet machine.
@@ -26,19 +30,29 @@ const RESTORE_LIMIT: Duration = Duration::from_secs(20);
 const BOOT_LIMIT_LAUNCHES: u32 = 60;
 const RESTORE_LIMIT_LAUNCHES: u32 = 10;
 
+/// What a failure to have the workspace disk is called.
+const OPEN_DISK: &str = "open the workspace disk";
+
 /// How long the agent may take for its mounts.
 const SET_UP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Opens the workspace disk of one machine, of the plan's size: none for a root of its own, otherwise its layers.
-pub type OpenDisk<'a> = &'a (dyn Fn() -> io::Result<Option<WorkspaceDisk>> + Send + Sync);
+/// Opens the workspace disk of one machine, of the plan's size.
+pub type OpenDisk<'a> = &'a (dyn Fn() -> io::Result<WorkspaceDisk> + Send + Sync);
 
-/// The disks of a start.
+/// The workspace disk of a machine.
 #[derive(Clone, Copy)]
-pub struct Disks<'a> {
-    /// The disk of a template that is made on the way: blank, and gone with it.
-    pub blank: OpenDisk<'a>,
-    /// The disk of the machine itself.
-    pub own: OpenDisk<'a>,
+pub enum Disks<'a> {
+    /// None: the root is a disk of its own.
+    Absent,
+    /// A copy of this blank one, which vanishes with the machine. The plan's `fresh_disk` says the same.
+    Fresh(&'a File),
+    /// The machine's own.
+    Own {
+        /// What the machine has that a template is made of.
+        blank: &'a File,
+        /// Opens it.
+        open: OpenDisk<'a>,
+    },
 }
 
 /// What a start needs of the host.
@@ -50,6 +64,8 @@ pub struct Host<'a> {
     pub home: &'a Home,
     /// Hears what is going on.
     pub report: Reporter<'a>,
+    /// The network, for a plan with one.
+    pub network: Option<&'a Traffic>,
 }
 
 /// Whether a template is used.
@@ -98,31 +114,70 @@ pub async fn start(
     hostname: &str,
     warmth: Warmth,
 ) -> Result<Ready, StartError> {
-    let connected = match warmth {
-        Warmth::Cold => boot(host, plan, disks.own, Memory::Anonymous).await?,
+    let awake = match warmth {
+        Warmth::Cold => {
+            let disk = disks.of_machine(host.home).map_err(file_error(OPEN_DISK))?;
+            boot(host, plan, disk, Memory::Anonymous).await?
+        }
         Warmth::Warm => restore_or_make(host, plan, disks).await?,
     };
     let set_up = plan.set_up(hostname).map_err(file_error("make the guest's identity"))?;
-    Ok(connected.set_up(set_up, SET_UP_LIMIT).await?)
+    let network = match (awake.frames, host.network) {
+        (Some(frames), Some(traffic)) => Some(traffic.start(frames).map_err(file_error("start the network"))?),
+        _ => None,
+    };
+    let ready = awake.connected.set_up(set_up, network, SET_UP_LIMIT).await?;
+    Ok(match host.network {
+        Some(traffic) => Ready { link: ready.link.with_variables(&traffic.variables), ..ready },
+        None => ready,
+    })
+}
+
+/// A machine whose agent answers.
+struct Awake {
+    connected: Connected,
+    /// The host's end of its network.
+    frames: Option<OwnedFd>,
 }
 
 /// Makes the template of `plan` if there is none.
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn ensure_template(host: Host<'_>, plan: &MachinePlan, blank: OpenDisk<'_>) -> Result<(), StartError> {
+pub async fn ensure_template(host: Host<'_>, plan: &MachinePlan, blank: &File) -> Result<(), StartError> {
     let key = TemplateKey::new(plan, host.driver.fingerprint(plan.accelerator)?);
-    open_or_make(host, plan, blank, &key).await.map(drop)
+    open_or_make(host, plan, Some(blank), &key).await.map(drop)
 }
 
-async fn restore_or_make(host: Host<'_>, plan: &MachinePlan, disks: Disks<'_>) -> Result<Connected, StartError> {
+impl Disks<'_> {
+    fn blank(&self) -> Option<&File> {
+        match self {
+            Self::Absent => None,
+            Self::Fresh(blank) | Self::Own { blank, .. } => Some(blank),
+        }
+    }
+
+    fn of_machine(&self, home: &Home) -> io::Result<Option<WorkspaceDisk>> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Fresh(blank) => copy_of(blank, home).map(Some),
+            Self::Own { open, .. } => open().map(Some),
+        }
+    }
+}
+
+fn copy_of(disk: &File, home: &Home) -> io::Result<WorkspaceDisk> {
+    Ok(WorkspaceDisk::of_the_moment(sparse::unnamed_copy(disk, &home.staging_dir())?.into()))
+}
+
+async fn restore_or_make(host: Host<'_>, plan: &MachinePlan, disks: Disks<'_>) -> Result<Awake, StartError> {
     let key = TemplateKey::new(plan, host.driver.fingerprint(plan.accelerator)?);
-    let template = open_or_make(host, plan, disks.blank, &key).await?;
+    let template = open_or_make(host, plan, disks.blank(), &key).await?;
     match restore(host, plan, disks, template).await {
         Err(StartError::Boot(error)) => {
             (host.report)(Progress::Note(format!("the machine template did not start ({error}); making it again")));
             template::discard(host.home, &key);
-            let template = open_or_make(host, plan, disks.blank, &key).await?;
+            let template = open_or_make(host, plan, disks.blank(), &key).await?;
             restore(host, plan, disks, template).await
         }
         result => result,
@@ -134,21 +189,25 @@ async fn restore(
     plan: &MachinePlan,
     disks: Disks<'_>,
     template: OpenTemplate,
-) -> Result<Connected, StartError> {
-    let disk = (disks.own)().map_err(file_error("open the workspace disk"))?;
+) -> Result<Awake, StartError> {
+    let disk = match &template.disk {
+        Some(disk) => copy_of(disk, host.home).map(Some),
+        None => disks.of_machine(host.home),
+    };
+    let (frames, parts) = parts(plan, disk.map_err(file_error(OPEN_DISK))?)?;
     let spec = plan
-        .spec(disk, Memory::Private(template.memory), Start::Restore(template.state))
+        .spec(parts, Memory::Private(template.memory), Start::Restore(template.state))
         .map_err(file_error("open the environment's files"))?;
     let began = Instant::now();
     let launched = Launched::launch(host.driver, spec).await?;
     let limit = RESTORE_LIMIT + began.elapsed() * RESTORE_LIMIT_LAUNCHES;
-    Ok(launched.connect(&session()?, limit).await?)
+    Ok(Awake { connected: launched.connect(&session()?, limit).await?, frames })
 }
 
 async fn open_or_make(
     host: Host<'_>,
     plan: &MachinePlan,
-    blank: OpenDisk<'_>,
+    blank: Option<&File>,
     key: &TemplateKey,
 ) -> Result<OpenTemplate, StartError> {
     if let Some(template) = template::open(host.home, key) {
@@ -164,11 +223,16 @@ async fn open_or_make(
         return Ok(template);
     }
     (host.report)(Progress::Stage { name: "make machine template", unit: Unit::None, total: None });
-    (host.report)(Progress::Item(format!("{} vCPU, {} MiB", plan.vcpu_count, plan.mem_mib)));
+    let what_for = if plan.fresh_disk { "a run" } else { "a workspace" };
+    (host.report)(Progress::Item(format!("{} vCPU, {} MiB, for {what_for}", plan.vcpu_count, plan.mem_mib)));
     let memory = draft.create_memory().map_err(file_error("create the template's memory"))?;
     let state = draft.create_state().map_err(file_error("create the template's state"))?;
-    let connected = boot(host, plan, blank, Memory::Shared(memory)).await?;
-    connected.save(state).await?;
+    let disk =
+        blank.map(|blank| draft.create_disk(blank)).transpose().map_err(file_error("create the template's disk"))?;
+    let awake = boot(host, plan, disk.map(WorkspaceDisk::of_the_moment), Memory::Shared(memory)).await?;
+    awake.connected.save(state).await?;
+    // Only now: the interface is saved with its link up.
+    drop(awake.frames);
     draft.finish().map_err(file_error("seal the template"))?;
     template::open(host.home, key).ok_or(StartError::File {
         what: "open the template that was just made",
@@ -180,16 +244,28 @@ async fn open_or_make(
 async fn boot(
     host: Host<'_>,
     plan: &MachinePlan,
-    open_disk: OpenDisk<'_>,
+    disk: Option<WorkspaceDisk>,
     memory: Memory,
-) -> Result<Connected, StartError> {
-    let disk = open_disk().map_err(file_error("open the workspace disk"))?;
-    let spec = plan.spec(disk, memory, Start::Boot).map_err(file_error("open the environment's files"))?;
+) -> Result<Awake, StartError> {
+    let (frames, parts) = parts(plan, disk)?;
+    let spec = plan.spec(parts, memory, Start::Boot).map_err(file_error("open the environment's files"))?;
     let began = Instant::now();
     let launched = Launched::launch(host.driver, spec).await?;
     let limit = BOOT_LIMIT + began.elapsed() * BOOT_LIMIT_LAUNCHES;
     let connected = launched.connect(&session()?, limit).await?;
-    Ok(connected.prepare(plan.prepare(), SET_UP_LIMIT).await?)
+    Ok(Awake { connected: connected.prepare(plan.prepare(), SET_UP_LIMIT).await?, frames })
+}
+
+/// What a machine has of its own, and the host's end of its network.
+fn parts(
+    plan: &MachinePlan,
+    workspace_disk: Option<WorkspaceDisk>,
+) -> Result<(Option<OwnedFd>, MachineParts), StartError> {
+    if !plan.network {
+        return Ok((None, MachineParts { workspace_disk, frames: None }));
+    }
+    let (ours, theirs) = traffic::frames().map_err(file_error("make the network's stream"))?;
+    Ok((Some(ours), MachineParts { workspace_disk, frames: Some(theirs) }))
 }
 
 fn session() -> Result<String, StartError> {

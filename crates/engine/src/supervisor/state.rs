@@ -92,6 +92,11 @@ impl Life {
         self.unused_since = self.unused_since.max(now);
     }
 
+    /// It was used for a moment.
+    pub fn was_used(&mut self, now: Duration) {
+        self.unused_since = self.unused_since.max(now);
+    }
+
     /// Uses that are going on.
     #[must_use]
     pub fn uses(&self) -> usize {
@@ -119,6 +124,12 @@ impl Life {
     /// The time to live was changed.
     pub fn set_ttl(&mut self, ttl: Duration) {
         self.ttl = ttl;
+    }
+
+    /// Its time to live.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.ttl
     }
 
     /// For how long it has not been used.

@@ -3,13 +3,14 @@
 //! ```text
 //! templates/<key>/memory          the guest's RAM, sparse; restored machines map it privately
 //! templates/<key>/state           the devices' state
-//! templates/<key>/template.json   what the two were made from, and how to recognise them
+//! templates/<key>/disk            the empty workspace disk, where the guest has it mounted; restored machines get copies
+//! templates/<key>/template.json   what these were made from, and how to recognise them
 //! ```
 //!
 //! The key is a hash of everything the saved state depends on, so a template never needs to be updated: when anything
 //! changes, another key is asked for. A template is made in the staging directory and renamed into place whole; it is
 //! checked each time it is used, and one that does not look exactly as it was left is discarded. No secret and nothing of a
-//! user is ever in one: it is saved before the workspace disk is mounted and before the guest has an identity.
+//! user is ever in one: it is saved before a user's disk is mounted and before the guest has an identity.
 
 use std::fs::File;
 use std::io;
@@ -26,10 +27,11 @@ use crate::store::hold::{self, Hold};
 use crate::store::home::Home;
 use crate::store::lock::{Lock, LockError};
 use crate::store::staging::Staging;
-use crate::store::{atomic, hex};
+use crate::store::{atomic, hex, sparse};
 
 const MEMORY_FILE: &str = "memory";
 const STATE_FILE: &str = "state";
+const DISK_FILE: &str = "disk";
 const RECORD_FILE: &str = "template.json";
 
 /// Most bytes a device state may have; they are about 400 KB.
@@ -40,6 +42,8 @@ const STATE_BYTES_MAX: u64 = 64 << 20;
 pub struct TemplateKey {
     facts: TemplateFacts,
     name: String,
+    /// Whether the guest has its disk mounted.
+    has_disk: bool,
 }
 
 /// Everything a saved state depends on.
@@ -54,6 +58,7 @@ struct TemplateFacts {
     hypervisor: String,
     device_set: u32,
     disk_gib: u32,
+    network: bool,
     prepare: String,
 }
 
@@ -64,6 +69,7 @@ struct TemplateRecord {
     format: u32,
     facts: TemplateFacts,
     memory: FileMark,
+    disk: Option<FileMark>,
     state_sha256: String,
     state_bytes: u64,
 }
@@ -77,7 +83,7 @@ struct FileMark {
     changed_ns: i128,
 }
 
-const RECORD_FORMAT: u32 = 1;
+const RECORD_FORMAT: u32 = 2;
 
 /// A template, opened: it stays usable when it is removed meanwhile.
 #[derive(Debug)]
@@ -86,6 +92,8 @@ pub struct OpenTemplate {
     pub memory: OwnedFd,
     /// The devices' state.
     pub state: OwnedFd,
+    /// The workspace disk as the guest knows it, if it has one mounted.
+    pub disk: Option<File>,
 }
 
 /// A template in the making. Dropping it removes what there is of it.
@@ -113,12 +121,13 @@ impl TemplateKey {
             hypervisor,
             device_set: DEVICE_SET,
             disk_gib: plan.disk_gib,
+            network: plan.network,
             prepare: serde_json::to_string(&plan.prepare()).expect("strings and flags serialise"),
         };
         let json = serde_json::to_vec(&facts).expect("strings and numbers serialise");
         let mut name = hex::encode(&Sha256::digest(json));
         name.truncate(32);
-        Self { facts, name }
+        Self { facts, name, has_disk: plan.fresh_disk }
     }
 
     /// The template's directory name.
@@ -184,6 +193,21 @@ pub fn list(home: &Home) -> io::Result<Vec<FoundTemplate>> {
     entries.map(|entry| found(entry?)).collect()
 }
 
+/// Removes a template unless a machine uses it; whether it did. Who is about to use it waits, and finds it gone.
+///
+/// # Errors
+/// As the system calls.
+pub fn remove_unused(found: &FoundTemplate) -> io::Result<bool> {
+    let _alone = match Hold::alone(&found.dir.join(MEMORY_FILE)) {
+        Ok(None) => return Ok(false),
+        // Nobody can use one without memory.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        held => held?,
+    };
+    std::fs::remove_dir_all(&found.dir)?;
+    Ok(true)
+}
+
 impl TemplateDraft {
     /// Begins a template, waiting for anyone who is making the same one. Blocks the thread.
     ///
@@ -216,7 +240,21 @@ impl TemplateDraft {
         Ok(File::options().read(true).write(true).create_new(true).open(self.staging.dir().join(STATE_FILE))?.into())
     }
 
-    /// Seals both files and moves the template into place.
+    /// Creates the workspace disk, a copy of `blank`.
+    ///
+    /// # Errors
+    /// As the system calls.
+    pub fn create_disk(&self, blank: &File) -> io::Result<OwnedFd> {
+        let file = File::options().read(true).write(true).create_new(true).open(self.disk_path())?;
+        sparse::copy(blank, &file)?;
+        Ok(file.into())
+    }
+
+    fn disk_path(&self) -> PathBuf {
+        self.staging.dir().join(DISK_FILE)
+    }
+
+    /// Seals the files and moves the template into place.
     ///
     /// # Errors
     /// As the system calls; nothing is in place then.
@@ -227,10 +265,18 @@ impl TemplateDraft {
         let state_path = self.staging.dir().join(STATE_FILE);
         File::open(&state_path)?.sync_all()?;
         let state = std::fs::read(&state_path)?;
+        let disk = if self.key.has_disk { Some(File::open(self.disk_path())?) } else { None };
+        match &disk {
+            Some(disk) => disk.sync_all()?,
+            // The guest knows it is there, and not what is on it.
+            None if self.disk_path().exists() => std::fs::remove_file(self.disk_path())?,
+            None => {}
+        }
         let record = TemplateRecord {
             format: RECORD_FORMAT,
             facts: self.key.facts.clone(),
             memory: mark(&memory)?,
+            disk: disk.as_ref().map(mark).transpose()?,
             state_sha256: hex::encode(&Sha256::digest(&state)),
             state_bytes: state.len() as u64,
         };
@@ -261,7 +307,11 @@ fn open_checked(dir: &Path, key: &TemplateKey) -> io::Result<OpenTemplate> {
     if hex::encode(&Sha256::digest(std::fs::read(&state_path)?)) != record.state_sha256 {
         return Err(torn("the template's device state is not as it was left"));
     }
-    Ok(OpenTemplate { memory: memory.into(), state: state.into() })
+    let disk = if key.has_disk { Some(File::open(dir.join(DISK_FILE))?) } else { None };
+    if disk.as_ref().map(mark).transpose()? != record.disk {
+        return Err(torn("the template's disk is not as it was left"));
+    }
+    Ok(OpenTemplate { memory: memory.into(), state: state.into(), disk })
 }
 
 fn read_record(dir: &Path) -> io::Result<TemplateRecord> {
@@ -283,7 +333,7 @@ mod tests {
 
     use pyro_wire::lifecycle::{RootKind, WorkspaceMount};
 
-    use super::{MEMORY_FILE, MachinePlan, RECORD_FILE, STATE_FILE, TemplateDraft, TemplateKey, open};
+    use super::{DISK_FILE, MEMORY_FILE, MachinePlan, RECORD_FILE, STATE_FILE, TemplateDraft, TemplateKey, open};
     use crate::machine::Accelerator;
     use crate::store::home::Home;
 
@@ -298,9 +348,11 @@ mod tests {
             vcpu_count: 1,
             mem_mib: 256,
             disk_gib: 16,
+            fresh_disk: false,
             accelerator: Accelerator::Tcg,
             root: RootKind::Overlay,
             workspace: WorkspaceMount::Absent,
+            network: false,
         }
     }
 
@@ -358,8 +410,41 @@ mod tests {
             assert!(!in_use());
             let opened = open(home, &key()).unwrap();
             assert!(in_use());
+            let found = super::list(home).unwrap().remove(0);
+            assert!(!super::remove_unused(&found).unwrap() && found.dir.exists());
             drop(opened);
             assert!(!in_use());
+            assert!(super::remove_unused(&found).unwrap() && !found.dir.exists());
+            assert!(open(home, &key()).is_none());
+        });
+    }
+
+    #[test]
+    fn a_fresh_disk_is_kept_as_the_guest_knows_it() {
+        in_a_home(|home| {
+            let make = |fresh_disk| {
+                let key = TemplateKey::new(&MachinePlan { fresh_disk, ..plan() }, "h".to_owned());
+                let draft = TemplateDraft::begin(home, key.clone()).unwrap();
+                drop(draft.create_memory().unwrap());
+                drop(draft.create_state().unwrap());
+                let blank = tempfile::tempfile().unwrap();
+                blank.set_len(1 << 20).unwrap();
+                let mut disk = std::fs::File::from(draft.create_disk(&blank).unwrap());
+                std::io::Write::write_all(&mut disk, b"mounted").unwrap();
+                draft.finish().unwrap();
+                key
+            };
+            let key = make(true);
+            let mut text = [0; 7];
+            let disk = open(home, &key).unwrap().disk.unwrap();
+            std::os::unix::fs::FileExt::read_exact_at(&disk, &mut text, 0).unwrap();
+            assert_eq!((&text, disk.metadata().unwrap().len()), (b"mounted", 1 << 20));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::fs::write(home.templates_dir().join(key.name()).join(DISK_FILE), b"other").unwrap();
+            assert!(open(home, &key).is_none());
+            let key = make(false);
+            assert!(open(home, &key).unwrap().disk.is_none());
+            assert!(!home.templates_dir().join(key.name()).join(DISK_FILE).exists());
         });
     }
 
@@ -400,6 +485,7 @@ mod tests {
             with(|plan| plan.vcpu_count = 2),
             with(|plan| plan.mem_mib = 512),
             with(|plan| plan.disk_gib = 17),
+            with(|plan| plan.fresh_disk = true),
             with(|plan| plan.accelerator = Accelerator::Kvm),
             with(|plan| plan.modules_image = Some(PathBuf::from("m"))),
             TemplateKey::new(&plan(), "b".to_owned()).name().to_owned(),

@@ -1,24 +1,33 @@
-//! The link to the agent of one machine: one session over one byte stream, shared by any number of commands.
+//! The link to the agent of one machine: one session over one byte stream, shared by any number of commands and of
+//! [`connections`].
 //!
 //! One task reads frames and hands them to whom they concern, another writes frames in order. Both end with the link.
 //! A peer that breaks the protocol, floods past its credit or goes away ends the session, and everyone who waits on it
 //! is told why. Nothing here trusts a byte of the guest.
 
-use std::collections::HashMap;
+mod connections;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pyro_wire::credit::{ReceiveCredit, SendCredit};
-use pyro_wire::exec::ExecRequest;
+use pyro_wire::exec::{ExecRequest, Word};
 use pyro_wire::frame::DATA_BYTES_MAX;
 use pyro_wire::message::{Answer, Request};
 use pyro_wire::version::ProtocolRange;
-use pyro_wire::{Decoder, ExecId, Exit, Fault, Frame, GuestMessage, HostMessage, RequestId, Stream, TerminalSize};
+use pyro_wire::{
+    ConnectionId, Decoder, ExecId, Exit, Fault, Frame, GuestMessage, HostMessage, Program, RequestId, Stream,
+    TerminalSize,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
+
+pub use connections::{ConnectionEvent, ConnectionReader, ConnectionWriter};
 
 /// Frames that wait to be written; a full queue makes senders wait.
 const OUTGOING_FRAMES_MAX: usize = 16;
@@ -30,6 +39,8 @@ const READ_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct GuestLink {
     inner: Arc<Inner>,
+    /// For all programs of the guest that are started over it.
+    variables: Arc<BTreeMap<String, Word>>,
 }
 
 /// Why the agent could not be asked, or did not answer.
@@ -86,7 +97,7 @@ pub struct RunningExec {
 pub struct ExecStdin {
     id: ExecId,
     inner: Arc<Inner>,
-    credit: Arc<StdinCredit>,
+    window: Arc<SendWindow>,
 }
 
 /// What can be asked of a command by those who do not hold it.
@@ -99,6 +110,8 @@ pub struct ExecHandle {
 #[derive(Debug)]
 struct Inner {
     outgoing: mpsc::Sender<Vec<u8>>,
+    /// Last words on what nobody holds any more. They cannot wait for room: at most one for each that was held.
+    farewells: mpsc::UnboundedSender<Vec<u8>>,
     state: Mutex<State>,
     counter: AtomicU32,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -108,6 +121,7 @@ struct Inner {
 struct State {
     replies: HashMap<RequestId, oneshot::Sender<Result<Answer, LinkError>>>,
     execs: HashMap<ExecId, ExecEntry>,
+    connections: HashMap<ConnectionId, connections::Entry>,
     closed: Option<LinkError>,
 }
 
@@ -115,7 +129,7 @@ struct State {
 struct ExecEntry {
     started: Option<oneshot::Sender<Result<(), LinkError>>>,
     events: mpsc::UnboundedSender<ExecEvent>,
-    stdin: Arc<StdinCredit>,
+    stdin: Arc<SendWindow>,
     stdout: OutputCredit,
     stderr: OutputCredit,
 }
@@ -126,10 +140,50 @@ struct OutputCredit {
     ended: bool,
 }
 
+/// How much may be sent of a stream, and who waits for more.
 #[derive(Debug, Default)]
-struct StdinCredit {
+struct SendWindow {
     left: Mutex<SendCredit>,
     changed: Notify,
+}
+
+impl SendWindow {
+    fn new(credit: SendCredit) -> Self {
+        Self { left: Mutex::new(credit), changed: Notify::new() }
+    }
+
+    fn give(&self, bytes: u32) -> Result<(), LinkError> {
+        unpoisoned(&self.left).give(bytes).map_err(|error| broken(&error))?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until some of `wanted` bytes may be sent, and takes leave for them; none when what it is for is not there any more.
+    async fn take(
+        &self,
+        wanted: usize,
+        is_there: impl Fn() -> Result<bool, LinkError>,
+    ) -> Result<Option<usize>, LinkError> {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut left = unpoisoned(&self.left);
+                let count = wanted.min(left.left_bytes());
+                if count > 0 {
+                    left.take(count);
+                    return Ok(Some(count));
+                }
+            }
+            if !is_there()? {
+                return Ok(None);
+            }
+            changed.await;
+        }
+    }
 }
 
 impl Drop for Inner {
@@ -149,9 +203,10 @@ impl GuestLink {
     pub async fn open(stream: UnixStream, session: &str) -> Result<Self, LinkError> {
         let (mut reader, writer) = stream.into_split();
         let (outgoing, queue) = mpsc::channel(OUTGOING_FRAMES_MAX);
-        let inner =
-            Arc::new(Inner { outgoing, state: Mutex::default(), counter: AtomicU32::new(1), tasks: Mutex::default() });
-        let writing = tokio::spawn(write_frames(writer, queue)).abort_handle();
+        let (farewells, last_words) = mpsc::unbounded_channel();
+        let (state, tasks, counter) = (Mutex::default(), Mutex::default(), AtomicU32::new(1));
+        let inner = Arc::new(Inner { outgoing, farewells, state, counter, tasks });
+        let writing = tokio::spawn(write_frames(writer, queue, last_words)).abort_handle();
         unpoisoned(&inner.tasks).push(writing);
 
         let hello = HostMessage::Hello { protocol: ProtocolRange::OURS, session: session.to_owned() };
@@ -161,7 +216,7 @@ impl GuestLink {
 
         let reading = tokio::spawn(read_frames(reader, decoder, Arc::downgrade(&inner))).abort_handle();
         unpoisoned(&inner.tasks).push(reading);
-        Ok(Self { inner })
+        Ok(Self { inner, variables: Arc::default() })
     }
 
     /// Asks for one thing and waits for the answer.
@@ -180,23 +235,35 @@ impl GuestLink {
         answer.await.unwrap_or_else(|_| Err(self.inner.reason()))
     }
 
+    /// From now on gives these variables to every program that does not have its own of that name.
+    #[must_use]
+    pub fn with_variables(self, variables: &BTreeMap<String, String>) -> Self {
+        let variables = variables.iter().map(|(name, value)| (name.clone(), Word::from(value.as_str()))).collect();
+        Self { variables: Arc::new(variables), ..self }
+    }
+
     /// Starts a command and waits until its process exists.
     ///
     /// # Errors
     /// The agent could not start it, or the session ended.
-    pub async fn exec(&self, request: ExecRequest) -> Result<RunningExec, LinkError> {
+    pub async fn exec(&self, mut request: ExecRequest) -> Result<RunningExec, LinkError> {
+        if let Program::Argv(_) = &request.program {
+            for (name, value) in &*self.variables {
+                request.env.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
         let id = ExecId(self.inner.next_number());
         let (events_sender, events) = mpsc::unbounded_channel();
         let (started_sender, started) = oneshot::channel();
-        let credit = Arc::new(StdinCredit::default());
+        let window = Arc::new(SendWindow::default());
         let entry = ExecEntry {
             started: Some(started_sender),
             events: events_sender,
-            stdin: Arc::clone(&credit),
+            stdin: Arc::clone(&window),
             stdout: OutputCredit::default(),
             stderr: OutputCredit::default(),
         };
-        let stdin = request.stdin.then(|| ExecStdin { id, inner: Arc::clone(&self.inner), credit });
+        let stdin = request.stdin.then(|| ExecStdin { id, inner: Arc::clone(&self.inner), window });
         self.inner.open_state()?.execs.insert(id, entry);
         // From here on a dropped `running` kills the command, also when the caller gives up waiting for its start.
         let running = RunningExec { id, inner: Arc::clone(&self.inner), events, stdin, ended: false };
@@ -228,6 +295,11 @@ impl RunningExec {
         ExecHandle { id: self.id, inner: Arc::clone(&self.inner) }
     }
 
+    /// Whether its end came already, so that what [`Self::next`] still gives is all there is.
+    pub(super) fn is_over(&self) -> bool {
+        !unpoisoned(&self.inner.state).execs.contains_key(&self.id)
+    }
+
     /// Why the session ended, once [`Self::next`] answered `None`.
     #[must_use]
     pub fn lost(&self) -> LinkError {
@@ -251,12 +323,7 @@ impl Drop for RunningExec {
     fn drop(&mut self) {
         let known = unpoisoned(&self.inner.state).execs.remove(&self.id).is_some();
         if known && !self.ended {
-            let mut bytes = Vec::new();
-            let kill = HostMessage::Kill { exec: self.id };
-            if kill.encode(&mut bytes).is_ok() {
-                // A full queue means the guest does not read; its machine is then ended by whoever owns it.
-                drop(self.inner.outgoing.try_send(bytes));
-            }
+            self.inner.say_farewell(&HostMessage::Kill { exec: self.id });
         }
     }
 }
@@ -269,7 +336,10 @@ impl ExecStdin {
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let count = self.wait_for_credit(rest.len().min(DATA_BYTES_MAX)).await?;
+            let is_there = || Ok(self.inner.open_state()?.execs.contains_key(&self.id));
+            let wanted = rest.len().min(DATA_BYTES_MAX);
+            // What is for a command that ended is sent as if it were taken: the agent throws it away.
+            let count = self.window.take(wanted, is_there).await?.unwrap_or(wanted);
             let (now, later) = rest.split_at(count);
             self.send(now.to_vec()).await?;
             rest = later;
@@ -288,24 +358,6 @@ impl ExecStdin {
     async fn send(&self, bytes: Vec<u8>) -> Result<(), LinkError> {
         self.inner.send_frame(&Frame::Data { exec: self.id, stream: Stream::Stdin, bytes }).await
     }
-
-    async fn wait_for_credit(&self, wanted: usize) -> Result<usize, LinkError> {
-        loop {
-            let changed = self.credit.changed.notified();
-            {
-                let mut left = unpoisoned(&self.credit.left);
-                let count = wanted.min(left.left_bytes());
-                if count > 0 {
-                    left.take(count);
-                    return Ok(count);
-                }
-            }
-            if !self.inner.open_state()?.execs.contains_key(&self.id) {
-                return Ok(wanted);
-            }
-            changed.await;
-        }
-    }
 }
 
 impl ExecHandle {
@@ -323,6 +375,15 @@ impl ExecHandle {
     /// The session ended.
     pub async fn kill(&self) -> Result<(), LinkError> {
         self.inner.send(&HostMessage::Kill { exec: self.id }).await
+    }
+
+    /// Asks the command and everything it started to end; what has not after `grace` is killed.
+    ///
+    /// # Errors
+    /// The session ended.
+    pub async fn terminate(&self, grace: Duration) -> Result<(), LinkError> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.inner.send(&HostMessage::Terminate { exec: self.id, grace_ms }).await
     }
 
     /// Tells the command's terminal its new size.
@@ -363,25 +424,34 @@ impl Inner {
         self.outgoing.send(bytes).await.map_err(|_| self.reason())
     }
 
+    /// Says something without waiting for room. A session that ended needs no farewell.
+    fn say_farewell(&self, message: &HostMessage) {
+        let mut bytes = Vec::new();
+        if message.encode(&mut bytes).is_ok() {
+            drop(self.farewells.send(bytes));
+        }
+    }
+
     /// Ends the session for everyone who waits on it, and hangs up.
     fn close(&self, reason: LinkError) {
         for task in unpoisoned(&self.tasks).drain(..) {
             task.abort();
         }
-        let (replies, execs) = {
+        let (replies, execs, connections) = {
             let mut state = unpoisoned(&self.state);
             state.closed.get_or_insert(reason);
-            (std::mem::take(&mut state.replies), std::mem::take(&mut state.execs))
+            let State { replies, execs, connections, closed: _ } = &mut *state;
+            (std::mem::take(replies), std::mem::take(execs), std::mem::take(connections))
         };
         drop(replies);
-        for entry in execs.into_values() {
-            entry.stdin.changed.notify_waiters();
-        }
+        execs.into_values().for_each(|entry| entry.stdin.wake());
+        connections.into_values().for_each(|entry| entry.window.wake());
     }
 
     fn handle(&self, frame: Frame) -> Result<(), LinkError> {
         match frame {
             Frame::Data { exec, stream, bytes } => self.handle_output(exec, stream, bytes),
+            Frame::Connection { connection, bytes } => self.handle_connection_bytes(connection, bytes),
             Frame::Control(payload) => {
                 let message = GuestMessage::decode(&payload).map_err(|error| broken(&error))?;
                 self.handle_message(message)
@@ -434,14 +504,26 @@ impl Inner {
             GuestMessage::Exited { exec, exit, duration_ms } => {
                 if let Some(entry) = state.execs.remove(&exec) {
                     drop(entry.events.send(ExecEvent::Exited { exit, duration_ms }));
-                    entry.stdin.changed.notify_waiters();
+                    entry.stdin.wake();
                 }
             }
             GuestMessage::Credit { exec, bytes } => {
-                if let Some(entry) = state.execs.get(&exec) {
-                    unpoisoned(&entry.stdin.left).give(bytes).map_err(|error| broken(&error))?;
-                    entry.stdin.changed.notify_waiters();
-                }
+                state.execs.get(&exec).map_or(Ok(()), |entry| entry.stdin.give(bytes))?;
+            }
+            GuestMessage::Connected { connection } => {
+                let waiting = state.connections.get_mut(&connection).and_then(|entry| entry.connected.take());
+                drop(waiting.map(|waiting| waiting.send(Ok(()))));
+            }
+            GuestMessage::NotConnected { connection, fault } => {
+                let waiting = state.connections.remove(&connection).and_then(|entry| entry.connected);
+                drop(waiting.map(|waiting| waiting.send(Err(LinkError::Fault(fault)))));
+            }
+            GuestMessage::ConnectionCredit { connection, bytes } => {
+                state.connections.get(&connection).map_or(Ok(()), |entry| entry.window.give(bytes))?;
+            }
+            GuestMessage::ConnectionReset { connection } => {
+                drop(state);
+                self.handle_reset(connection);
             }
         }
         Ok(())
@@ -479,11 +561,30 @@ async fn welcome(reader: &mut OwnedReadHalf, decoder: &mut Decoder, session: &st
     }
 }
 
-async fn write_frames(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
-    while let Some(bytes) = queue.recv().await {
-        // When the stream is gone the reader says so to everyone; here it only remains to stop.
-        if writer.write_all(&bytes).await.is_err() {
-            return;
+async fn write_frames(
+    mut writer: OwnedWriteHalf,
+    mut queue: mpsc::Receiver<Vec<u8>>,
+    mut farewells: mpsc::UnboundedReceiver<Vec<u8>>,
+) {
+    loop {
+        let (mut frames, mut last_words) = (Vec::new(), Vec::new());
+        tokio::select! {
+            Some(frame) = queue.recv() => frames.push(frame),
+            Some(words) = farewells.recv() => last_words.push(words),
+            else => return,
+        }
+        while let Ok(words) = farewells.try_recv() {
+            last_words.push(words);
+        }
+        if !last_words.is_empty() {
+            // What they are about may still wait to be said itself.
+            frames.extend((0..queue.len()).map_while(|_| queue.try_recv().ok()));
+        }
+        for bytes in frames.into_iter().chain(last_words) {
+            // When the stream is gone the reader says so to everyone; here it only remains to stop.
+            if writer.write_all(&bytes).await.is_err() {
+                return;
+            }
         }
     }
 }

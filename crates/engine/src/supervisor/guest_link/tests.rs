@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use pyro_wire::connection::CONNECTION_WINDOW_BYTES;
 use pyro_wire::credit::{GIVE_BACK_BYTES, WINDOW_BYTES};
 use pyro_wire::exec::{ExecRequest, Program};
 use pyro_wire::frame::DATA_BYTES_MAX;
 use pyro_wire::message::{Answer, Request};
 use pyro_wire::version::ProtocolRange;
-use pyro_wire::{Decoder, ExecId, Exit, Fault, FaultKind, Frame, GuestMessage, HostMessage, Stream};
+use pyro_wire::{ConnectionId, Decoder, ExecId, Exit, Fault, FaultKind, Frame, GuestMessage, HostMessage, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{ExecEvent, GuestLink, LinkError};
+use super::{ConnectionEvent, ExecEvent, GuestLink, LinkError};
 
 /// The guest's end of the stream, frame by frame.
 struct Peer {
@@ -60,6 +61,18 @@ impl Peer {
             .await;
     }
 
+    async fn carry(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        let mut out = Vec::new();
+        Frame::Connection { connection, bytes: bytes.to_vec() }.encode(&mut out).unwrap();
+        self.stream.write_all(&out).await.unwrap();
+    }
+
+    async fn connected(&mut self) -> ConnectionId {
+        let HostMessage::Connect { connection, port: 8000 } = self.message().await else { panic!("no connection") };
+        self.say(GuestMessage::Connected { connection }).await;
+        connection
+    }
+
     async fn started(&mut self) -> ExecId {
         let HostMessage::Exec { exec, .. } = self.message().await else { panic!("no exec") };
         self.say(GuestMessage::Started { exec, pid: 7 }).await;
@@ -86,6 +99,7 @@ fn command(stdin: bool) -> ExecRequest {
         stdin,
         terminal: None,
         timeout_ms: None,
+        whole: false,
     }
 }
 
@@ -193,6 +207,76 @@ async fn answers_find_their_requests() {
     let (one, two, ()) = tokio::join!(link.request(Request::Sync), link.request(Request::Sync), answer_both_reversed);
     assert!(matches!(one, Ok(Answer::Done)));
     assert!(matches!(two, Err(LinkError::Fault(Fault { kind: FaultKind::Io, .. }))));
+}
+
+#[tokio::test]
+async fn the_directions_of_a_connection_flow_under_credit_and_end_apart() {
+    let (link, mut peer) = linked().await;
+    let (connection, id) = tokio::join!(link.connect(8000), peer.connected());
+    let (mut reader, mut writer) = connection.unwrap();
+    peer.carry(id, b"hello").await;
+    peer.carry(id, b"").await;
+    assert_eq!(reader.next().await, ConnectionEvent::Bytes(b"hello".to_vec()));
+    assert_eq!(reader.next().await, ConnectionEvent::Ended);
+    let writing = tokio::spawn(async move {
+        writer.write(&vec![1; CONNECTION_WINDOW_BYTES as usize + 1]).await?;
+        writer.close().await
+    });
+    let mut received = 0;
+    while received < CONNECTION_WINDOW_BYTES as usize {
+        let Some(Frame::Connection { bytes, .. }) = peer.frame().await else { panic!("no bytes") };
+        received += bytes.len();
+    }
+    assert!(!writing.is_finished(), "sent more than its credit");
+    peer.say(GuestMessage::ConnectionCredit { connection: id, bytes: CONNECTION_WINDOW_BYTES }).await;
+    writing.await.unwrap().unwrap();
+    for expected in [1, 0] {
+        let Some(Frame::Connection { bytes, .. }) = peer.frame().await else { panic!("no bytes") };
+        assert_eq!(bytes.len(), expected);
+    }
+    // It is over: nothing is said of it when its holder goes.
+    drop(reader);
+    let (running, exec) = tokio::join!(link.exec(command(false)), peer.started());
+    drop(running);
+    assert_eq!(peer.message().await, HostMessage::Kill { exec });
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_told_to_whoever_has_it() {
+    let (link, mut peer) = linked().await;
+    let refuse = async {
+        let HostMessage::Connect { connection, .. } = peer.message().await else { panic!("no connection") };
+        let fault = Fault::new(FaultKind::ConnectionRefused, "nothing listens");
+        peer.say(GuestMessage::NotConnected { connection, fault }).await;
+    };
+    let (refused, ()) = tokio::join!(link.connect(8000), refuse);
+    assert!(matches!(refused, Err(LinkError::Fault(Fault { kind: FaultKind::ConnectionRefused, .. }))));
+
+    let (connection, id) = tokio::join!(link.connect(8000), peer.connected());
+    let (mut reader, mut writer) = connection.unwrap();
+    peer.say(GuestMessage::ConnectionReset { connection: id }).await;
+    assert_eq!(reader.next().await, ConnectionEvent::Reset);
+    assert!(writer.write(b"too late").await.is_err());
+
+    let (connection, id) = tokio::join!(link.connect(8000), peer.connected());
+    drop(connection.unwrap());
+    assert_eq!(peer.message().await, HostMessage::ConnectionReset { connection: id });
+
+    let (connection, _) = tokio::join!(link.connect(8000), peer.connected());
+    let (mut reader, _writer) = connection.unwrap();
+    drop(peer);
+    assert_eq!(reader.next().await, ConnectionEvent::Reset);
+}
+
+#[tokio::test]
+async fn a_guest_that_floods_a_connection_loses_the_session() {
+    let (link, mut peer) = linked().await;
+    let (connection, id) = tokio::join!(link.connect(8000), peer.connected());
+    let _connection = connection.unwrap();
+    let mut out = Vec::new();
+    Frame::Connection { connection: id, bytes: vec![0; DATA_BYTES_MAX] }.encode(&mut out).unwrap();
+    while peer.stream.write_all(&out).await.is_ok() {}
+    assert!(matches!(link.request(Request::Sync).await, Err(LinkError::Protocol { .. })));
 }
 
 /// A session that begins well, and then gets these bytes, ends with a protocol error.
