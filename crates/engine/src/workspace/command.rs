@@ -225,6 +225,7 @@ pub(super) fn to_wire(request: CommandRequest, stdin: bool) -> ExecRequest {
         stdin,
         terminal: request.terminal,
         timeout_ms: Some(u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX)),
+        whole: false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -18,16 +18,20 @@ use super::machines::{MachineSize, Machines};
 use super::seed::{GitUser, Reach, SeedError, SeedNotes, SeedRequest, SeedSummary, survey, write_disk};
 use crate::environment::InstalledEnvironment;
 use crate::progress::{Progress, Reporter, Unit};
+use crate::store::crossing_record::{CrossedFiles, Crossing};
+use crate::store::crossings::Crossings;
+use crate::store::disk_record::{BOTTOM, DiskRecord};
 use crate::store::home::{WorkspaceDir, create_private_dir};
 use crate::store::lock::Lock;
 use crate::store::workspace_record::{
-    Origin, SeedRecord, StateRecord, WORKSPACE_RECORD_VERSION, WorkspacePhase, WorkspaceRecord,
+    NetworkRecord, Origin, SeedRecord, StateRecord, WORKSPACE_RECORD_VERSION, WorkspacePhase, WorkspaceRecord,
 };
 use crate::store::{atomic, hex, sparse};
-use crate::supervisor::driver::{now_seconds, read_json, write_state};
-use crate::supervisor::layers::{self, Layers};
+use crate::supervisor::layers;
+use crate::supervisor::notes::{now_seconds, read_json, write_state};
 use crate::supervisor::plan::random_bytes;
 use crate::supervisor::protocol::Birth;
+use crate::supervisor::secrets::Secrets;
 use crate::supervisor::spawn::spawn;
 
 /// Shortest time to live.
@@ -60,6 +64,10 @@ pub struct CreateRequest {
     pub made_by: Origin,
     /// What it begins with; otherwise `/workspace` is empty.
     pub seed: Option<SeedSource>,
+    /// What its commands can be given without anyone seeing it.
+    pub secrets: Secrets,
+    /// What its guest may reach.
+    pub network: NetworkRecord,
 }
 
 /// What a workspace is to begin with.
@@ -126,15 +134,20 @@ impl Workspaces<'_> {
             }
             Some(seed) => making.write_seeded_disk(seed, request.size.disk_gib, report).await?,
         };
-        self.bring_to_life(&making.dir, &making.id, report).await?;
+        self.bring_to_life(&making.dir, &making.id, &request.secrets, report).await?;
         Ok(Created { workspace: making.finish()?, notes })
     }
 
-    /// Starts the machine of a workspace that does not run.
+    /// Starts the machine of a workspace that does not run. Its new supervisor knows only the secrets it is told now.
     ///
     /// # Errors
     /// See [`WorkspaceError`].
-    pub async fn start(&self, word: &str, report: Reporter<'_>) -> Result<Workspace, WorkspaceError> {
+    pub async fn start(
+        &self,
+        word: &str,
+        secrets: &Secrets,
+        report: Reporter<'_>,
+    ) -> Result<Workspace, WorkspaceError> {
         let workspace = self.find(word)?;
         let id = workspace.record.id;
         match workspace.state.phase {
@@ -143,13 +156,20 @@ impl Workspaces<'_> {
             WorkspacePhase::Stopped | WorkspacePhase::Failed => {}
         }
         admit(workspace.record.mem_mib)?;
-        self.bring_to_life(&workspace.dir, &id, report).await?;
+        note_secrets(&workspace.dir, secrets)?;
+        self.bring_to_life(&workspace.dir, &id, secrets, report).await?;
         self.find(&id)
     }
 
-    async fn bring_to_life(&self, dir: &WorkspaceDir, id: &str, report: Reporter<'_>) -> Result<(), WorkspaceError> {
+    async fn bring_to_life(
+        &self,
+        dir: &WorkspaceDir,
+        id: &str,
+        secrets: &Secrets,
+        report: Reporter<'_>,
+    ) -> Result<(), WorkspaceError> {
         let file = |source| WorkspaceError::File { what: "start a supervisor in", path: dir.path().to_owned(), source };
-        let mut spawned = spawn(dir, id).await.map_err(file)?;
+        let mut spawned = spawn(dir, id, secrets).await.map_err(file)?;
         loop {
             match spawned.next().await {
                 Some(Birth::Stage { name }) => {
@@ -172,8 +192,11 @@ impl Workspaces<'_> {
         let dir_error = |source| WorkspaceError::File { what: "write", path: self.home.workspaces_dir(), source };
         let id = hex::encode(&random_bytes(6).map_err(dir_error)?);
         let dir = self.home.workspace(&id);
+        // Until its lock is taken a directory without a record looks like rubbish.
+        let making_room = Lock::wait_for_directory(&self.home.workspaces_dir())?;
         create_private_dir(dir.path()).map_err(dir_error)?;
         let lock = Lock::try_take(&dir.maker_lock())?;
+        drop(making_room);
         let making = Making { workspaces: self, dir, id, lock: Some(lock) };
         let now = now_seconds();
         let state = StateRecord {
@@ -181,8 +204,7 @@ impl Workspaces<'_> {
             phase: WorkspacePhase::Creating,
             since_seconds: now,
             reason: None,
-            layers: vec![layers::BASE.to_owned(), layers::name(1)],
-            next_layer: 2,
+            disk: DiskRecord::new(),
             used_at_seconds: now,
             reset_count: 0,
             reset_at_seconds: None,
@@ -206,11 +228,14 @@ impl Workspaces<'_> {
             created_at_seconds: now,
             made_by: request.made_by.clone(),
             seed: None,
+            secrets: request.secrets.names().map(str::to_owned).collect(),
+            network: request.network.clone(),
         };
         // Two makers of one name: the lock lets the second see the first.
         let _names = Lock::wait_for_directory(&self.home.workspaces_dir())?;
         self.check_name_free(request.name.as_deref(), &making.id)?;
         write_record(&making.dir, &record)?;
+        note_proxies(&making.dir, &record.network).map_err(dir_error)?;
         Ok(making)
     }
 
@@ -237,8 +262,8 @@ struct Making<'a> {
 impl Making<'_> {
     fn share_blank_disk(&self, machines: &Machines<'_>, disk_gib: u32) -> Result<(), WorkspaceError> {
         let blank = machines.environments().blank_disk(disk_gib)?;
-        let base = self.dir.layer(layers::BASE);
-        share(&blank, &base, self.dir.path()).map_err(|source| self.disk_error(source))?;
+        let base = self.dir.layer(BOTTOM);
+        sparse::share(&blank, &base, self.dir.path()).map_err(|source| self.disk_error(source))?;
         self.make_first_layer()
     }
 
@@ -250,7 +275,7 @@ impl Making<'_> {
         report: Reporter<'_>,
     ) -> Result<SeedNotes, WorkspaceError> {
         let called = seed.called.clone();
-        let base = self.dir.layer(layers::BASE);
+        let base = self.dir.layer(BOTTOM);
         let request = seed.on_disk(disk_gib, &self.dir);
         let (sender, mut stages) = mpsc::unbounded_channel();
         let work = move || -> Result<SeedSummary, SeedWork> {
@@ -287,17 +312,22 @@ impl Making<'_> {
             digest: summary.digest,
         });
         write_record(&self.dir, &record)?;
+        if let Some(seed) = record.seed {
+            let SeedRecord { source, entries, bytes, digest } = seed;
+            let destination = "/workspace".to_owned();
+            let crossed = CrossedFiles { source, destination, entries, removed: 0, bytes, digest };
+            Crossings::of(&self.dir).append(Crossing::Seed(crossed)).map_err(|source| self.disk_error(source))?;
+        }
         self.make_first_layer()?;
         Ok(summary.notes)
     }
 
     fn make_first_layer(&self) -> Result<(), WorkspaceError> {
-        let names = vec![layers::BASE.to_owned(), layers::name(1)];
-        Layers::new(&self.dir, names).create_top().map_err(|source| self.disk_error(source))
+        layers::create(&self.dir, DiskRecord::new().live).map_err(|source| self.disk_error(source))
     }
 
     fn disk_error(&self, source: io::Error) -> WorkspaceError {
-        WorkspaceError::File { what: "make", path: self.dir.layer(layers::BASE), source }
+        WorkspaceError::File { what: "make", path: self.dir.layer(BOTTOM), source }
     }
 
     fn finish(mut self) -> Result<Workspace, WorkspaceError> {
@@ -324,13 +354,27 @@ enum SeedWork {
     File(#[from] io::Error),
 }
 
-/// Gives `target` the content of `source`, which never changes: the same file where that can be, otherwise a copy.
-fn share(source: &Path, target: &Path, dir: &Path) -> io::Result<()> {
-    if std::fs::hard_link(source, target).is_ok() {
+/// Adds the names of secrets that a workspace did not have before to its record.
+fn note_secrets(dir: &WorkspaceDir, secrets: &Secrets) -> Result<(), WorkspaceError> {
+    if secrets.is_empty() {
         return Ok(());
     }
-    let copy = sparse::unnamed_copy(&File::open(source)?, dir)?;
-    sparse::give_name(&copy, target)
+    let _record = Lock::wait(&dir.record_lock())?;
+    let read = |source| WorkspaceError::File { what: "read", path: dir.record(), source };
+    let mut record: WorkspaceRecord = read_json(&dir.record()).map_err(read)?;
+    record.secrets.extend(secrets.names().map(str::to_owned));
+    write_record(dir, &record)
+}
+
+/// Writes down which proxies of the host a guest is offered.
+fn note_proxies(dir: &WorkspaceDir, network: &NetworkRecord) -> io::Result<()> {
+    let mut proxies: Vec<&String> =
+        network.proxy.iter().flat_map(|proxy| proxy.http.iter().chain(&proxy.https)).collect();
+    proxies.dedup();
+    for proxy in proxies {
+        Crossings::of(dir).append(Crossing::ProxyOffer { proxy: proxy.clone() })?;
+    }
+    Ok(())
 }
 
 /// Writes the record.

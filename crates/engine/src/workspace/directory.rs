@@ -9,11 +9,13 @@ use std::path::PathBuf;
 
 use super::client::Connection;
 use super::error::WorkspaceError;
+use super::leftovers::is_past_its_time;
 use crate::Settings;
 use crate::store::home::{Home, WorkspaceDir};
 use crate::store::lock::{Lock, LockError};
-use crate::store::workspace_record::{StateRecord, WorkspacePhase, WorkspaceRecord};
-use crate::supervisor::driver::{now_seconds, read_json, set_phase, write_state};
+use crate::store::workspace_record::{RemovedWorkspace, StateRecord, WorkspacePhase, WorkspaceRecord};
+use crate::supervisor::layers;
+use crate::supervisor::notes::{read_json, set_phase, write_state};
 
 /// Hex digits of an id.
 pub const ID_DIGITS: usize = 12;
@@ -22,7 +24,7 @@ pub const ID_DIGITS: usize = 12;
 pub const STOPPED_KEPT_SECONDS: u64 = 7 * 86_400;
 
 /// What a workspace's directory is called while it is removed.
-const DELETING_PREFIX: &str = "deleting-";
+pub(super) const DELETING_PREFIX: &str = "deleting-";
 
 /// The workspaces of this host.
 #[derive(Debug, Clone)]
@@ -47,6 +49,12 @@ impl<'a> Workspaces<'a> {
     #[must_use]
     pub fn new(settings: &'a Settings) -> Self {
         Self { settings, home: Home::new(&settings.cache_dir, &settings.state_dir) }
+    }
+
+    /// Brings what dead processes left into a known state, as each look at the workspaces does. What cannot be read is left to
+    /// whoever needs it.
+    pub fn reconcile(&self) {
+        drop(self.list());
     }
 
     /// All of them, the one that was used last first.
@@ -100,10 +108,18 @@ impl<'a> Workspaces<'a> {
                 matches.extend(matching.iter().map(|one| one.record.id.clone()));
                 Err(WorkspaceError::Ambiguous { word: word.to_owned(), matches })
             }
-            (None, _) => Err(WorkspaceError::NotFound {
-                word: word.to_owned(),
-                known: all.iter().map(|one| one.record.name.clone().unwrap_or_else(|| one.record.id.clone())).collect(),
-            }),
+            (None, _) => Err(self.not_found(word, &all)),
+        }
+    }
+
+    fn not_found(&self, word: &str, all: &[Workspace]) -> WorkspaceError {
+        let is_it = |one: &RemovedWorkspace| one.id == word || one.name.as_deref() == Some(word);
+        if let Some(removed) = self.removed().into_iter().find(is_it) {
+            return WorkspaceError::Removed { word: word.to_owned(), removed };
+        }
+        WorkspaceError::NotFound {
+            word: word.to_owned(),
+            known: all.iter().map(|one| one.called().to_owned()).collect(),
         }
     }
 
@@ -136,7 +152,7 @@ impl<'a> Workspaces<'a> {
     /// A workspace as it is after what a dead process left was mended; none if nothing of it is left.
     fn look(&self, id: &str) -> Option<Workspace> {
         let dir = self.home.workspace(id);
-        if is_rubbish(&dir) {
+        if self.is_rubbish(&dir) {
             drop(self.remove_files(&dir));
             return None;
         }
@@ -146,13 +162,44 @@ impl<'a> Workspaces<'a> {
         if state.phase == WorkspacePhase::Running {
             mend(&dir, &mut state);
         }
-        let over = state.phase == WorkspacePhase::Stopped
-            && now_seconds().saturating_sub(state.since_seconds) > STOPPED_KEPT_SECONDS;
-        if over && Lock::try_take(&dir.life_lock()).is_ok() {
-            drop(self.remove_files(&dir));
+        if is_past_its_time(&state) && self.remove_past_its_time(&dir, &record) {
             return None;
         }
         Some(Workspace { record, state, dir })
+    }
+
+    /// Whether it was being made by a process that is gone.
+    fn is_rubbish(&self, dir: &WorkspaceDir) -> bool {
+        let state = read_json::<StateRecord>(&dir.state());
+        let unfinished = match &state {
+            Ok(state) => state.phase == WorkspacePhase::Creating,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if !unfinished {
+            return false;
+        }
+        // Somebody may be about to take the locks of a new one. Where that is the caller itself, the next one looks again.
+        let Ok(_all) = Lock::try_directory(&self.home.workspaces_dir()) else { return false };
+        // Without its directory there is nothing to lock, and nothing must be made by trying.
+        if !dir.path().is_dir() {
+            return false;
+        }
+        let Ok(_maker) = Lock::try_take(&dir.maker_lock()) else { return false };
+        let Ok(_life) = Lock::try_take(&dir.life_lock()) else { return false };
+        // It may have become a workspace since.
+        read_json::<StateRecord>(&dir.state()).map_or(true, |state| state.phase == WorkspacePhase::Creating)
+    }
+
+    /// Removes one that was stopped for too long, unless it is just being started.
+    fn remove_past_its_time(&self, dir: &WorkspaceDir, record: &WorkspaceRecord) -> bool {
+        let Ok(_life) = Lock::try_take(&dir.life_lock()) else { return false };
+        match read_json::<StateRecord>(&dir.state()) {
+            Ok(state) if is_past_its_time(&state) => {
+                self.note_removed(record, &state);
+                self.remove_files(dir).is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// Removes everything of a workspace that nobody holds.
@@ -180,6 +227,12 @@ impl Workspace {
         }
     }
 
+    /// Until when it is kept, if it is stopped, in seconds since 1970.
+    #[must_use]
+    pub fn kept_until_seconds(&self) -> Option<u64> {
+        (self.state.phase == WorkspacePhase::Stopped).then_some(self.state.since_seconds + STOPPED_KEPT_SECONDS)
+    }
+
     /// What a person calls it: its name, or its id.
     #[must_use]
     pub fn called(&self) -> &str {
@@ -193,25 +246,8 @@ pub fn is_id(word: &str) -> bool {
     word.len() == ID_DIGITS && word.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// Whether it was being made by a process that is gone.
-fn is_rubbish(dir: &WorkspaceDir) -> bool {
-    let state = read_json::<StateRecord>(&dir.state());
-    let unfinished = match &state {
-        Ok(state) => state.phase == WorkspacePhase::Creating,
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    };
-    // Without its directory there is nothing to lock, and nothing must be made by trying.
-    if !unfinished || !dir.path().is_dir() {
-        return false;
-    }
-    let Ok(_maker) = Lock::try_take(&dir.maker_lock()) else { return false };
-    let Ok(_life) = Lock::try_take(&dir.life_lock()) else { return false };
-    // It may have become a workspace since.
-    read_json::<StateRecord>(&dir.state()).map_or(true, |state| state.phase == WorkspacePhase::Creating)
-}
-
 /// Writes down that a supervisor is gone, if it is.
-fn mend(dir: &WorkspaceDir, state: &mut StateRecord) {
+pub(super) fn mend(dir: &WorkspaceDir, state: &mut StateRecord) {
     let _life = match Lock::try_take(&dir.life_lock()) {
         Ok(lock) => lock,
         Err(LockError::Held { .. } | LockError::Io { .. }) => return,
@@ -224,6 +260,8 @@ fn mend(dir: &WorkspaceDir, state: &mut StateRecord) {
         let reason = "its supervisor was killed, or the host was restarted";
         set_phase(state, WorkspacePhase::Stopped, Some(reason.to_owned()));
         drop(write_state(dir, state));
+        // What cannot be removed now is named by `doctor`, and removed by its next supervisor.
         drop(std::fs::remove_file(dir.socket()));
+        drop(layers::remove_others(dir, &state.disk));
     }
 }

@@ -54,8 +54,9 @@ pub async fn pull(settings: &Settings, name: &str, force: bool, report: Reporter
             environment: &pulled.environment,
             size: MachineSize::default(),
             accelerator: verdict.accelerator(),
+            network: None,
         };
-        machines.ensure_template(request, report).await
+        machines.ensure_templates(request, report).await
     };
     first_machine
         .await
@@ -106,8 +107,9 @@ pub fn prune(settings: &Settings, options: PruneOptions) -> Result<Vec<PrunedIte
         if found.in_use || (is_wanted && !options.all) {
             continue;
         }
-        if !options.dry_run {
-            std::fs::remove_dir_all(&found.dir).map_err(|source| io_error(found.dir.clone(), source))?;
+        // One that somebody came to use just now stays.
+        if !options.dry_run && !template::remove_unused(&found).map_err(|source| io_error(found.dir.clone(), source))? {
+            continue;
         }
         items.push(PrunedItem { kind: PrunedKind::Template, path: found.dir, disk_bytes: found.disk_bytes });
     }

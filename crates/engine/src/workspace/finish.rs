@@ -61,11 +61,10 @@ impl Finisher for GuestFinisher<'_> {
                 report(Progress::Note(format!("software emulation: {}", verdict.reason)));
             }
             let plan = self.plan(&job, verdict.accelerator());
-            let host = Host { driver: self.driver, home: self.home, report };
-            let mut ready =
-                start(host, &plan, Disks { blank: &|| Ok(None), own: &|| Ok(None) }, "pyro-build", Warmth::Cold)
-                    .await
-                    .map_err(|error| FinishError::Machine(Box::new(error)))?;
+            let host = Host { driver: self.driver, home: self.home, report, network: None };
+            let mut ready = start(host, &plan, Disks::Absent, "pyro-build", Warmth::Cold)
+                .await
+                .map_err(|error| FinishError::Machine(Box::new(error)))?;
             match run_script(&mut ready, &job, report).await {
                 Ok(()) => ready.shut_down(SHUT_DOWN_GRACE).await.map_err(|error| FinishError::Machine(Box::new(error))),
                 Err(error) => {
@@ -89,9 +88,11 @@ impl GuestFinisher<'_> {
             vcpu_count: self.vcpu_count,
             mem_mib: MEM_MIB,
             disk_gib: 0,
+            fresh_disk: false,
             accelerator,
             root: RootKind::Writable,
             workspace: WorkspaceMount::Absent,
+            network: false,
         }
     }
 }

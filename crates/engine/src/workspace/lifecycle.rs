@@ -1,4 +1,4 @@
-//! The life of a workspace after it was made: update, status, stop, reset, delete.
+//! The life of a workspace after it was made: update, status, stop, delete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,11 +8,14 @@ use super::client::ClientError;
 use super::create::{check_labels, check_name, check_ttl, write_record};
 use super::directory::{Workspace, Workspaces};
 use super::error::WorkspaceError;
+use super::network::NetworkChange;
 use super::seen::unseen;
+use crate::store::crossing_record::{Crossing, CrossingSummary};
+use crate::store::crossings::Crossings;
+use crate::store::home::WorkspaceDir;
 use crate::store::lock::{Lock, LockError};
-use crate::store::workspace_record::{WorkspacePhase, WorkspaceRecord};
-use crate::supervisor::driver::{now_seconds, read_json, write_state};
-use crate::supervisor::layers::{self, Layers};
+use crate::store::workspace_record::{NetworkRecord, WorkspacePhase, WorkspaceRecord};
+use crate::supervisor::notes::read_json;
 use crate::supervisor::protocol::{Ask, LiveStatus};
 
 /// How long a supervisor that said it is done may take to be gone.
@@ -29,6 +32,17 @@ pub struct UpdateRequest {
     pub clear_labels: BTreeSet<String>,
     /// A new time to live.
     pub ttl: Option<Duration>,
+    /// What the guest may reach from now on.
+    pub network: NetworkChange,
+}
+
+/// A workspace that was changed.
+#[derive(Debug, Clone)]
+pub struct Updated {
+    /// The workspace.
+    pub workspace: Workspace,
+    /// Its machine was started without the network that it is to have: it gets one when it is started anew, or reset.
+    pub network_at_next_start: bool,
 }
 
 /// Everything known of a workspace.
@@ -42,16 +56,18 @@ pub struct WorkspaceStatus {
     pub disk_bytes: u64,
     /// Commands that were run in it.
     pub command_count: u64,
+    /// What crossed its border, added up.
+    pub crossings: CrossingSummary,
 }
 
 impl Workspaces<'_> {
-    /// Changes name, labels, time to live.
+    /// Changes name, labels, time to live, and what the guest may reach: that at once where its machine has a network.
     ///
     /// # Errors
-    /// A value is out of its range, or the name is taken.
-    pub async fn update(&self, word: &str, request: UpdateRequest) -> Result<Workspace, WorkspaceError> {
+    /// A value is out of its range, the name is taken, or its supervisor does not take the change over.
+    pub async fn update(&self, word: &str, request: UpdateRequest) -> Result<Updated, WorkspaceError> {
         let workspace = self.find(word)?;
-        let UpdateRequest { name, labels, clear_labels, ttl } = request;
+        let UpdateRequest { name, labels, clear_labels, ttl, network } = request;
         name.iter().flatten().try_for_each(|name| check_name(name))?;
         ttl.map_or(Ok(()), check_ttl)?;
         let dir = &workspace.dir;
@@ -68,13 +84,27 @@ impl Workspaces<'_> {
             record.labels.extend(labels);
             check_labels(&record.labels)?;
             record.ttl_seconds = ttl.map_or(record.ttl_seconds, |ttl| ttl.as_secs());
+            if !network.is_empty() {
+                let after = network.of(&record.network)?;
+                note_policy(dir, &record.network, &after)?;
+                record.network = after;
+            }
             write_record(dir, &record)?;
         }
         if let Ok(connection) = workspace.connect() {
-            // A supervisor that just ended reads it when it starts again.
-            drop(connection.ask(Ask::Reread).await);
+            match connection.ask(Ask::Reread).await {
+                // A supervisor that just ended reads it when it starts again.
+                Ok(_) | Err(ClientError::Gone { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        self.find(&workspace.record.id)
+        let workspace = self.find(&workspace.record.id)?;
+        let live = match workspace.connect() {
+            Ok(connection) => connection.live_status().await.ok(),
+            Err(_) => None,
+        };
+        let network_at_next_start = lacks_network(&workspace, live.as_ref());
+        Ok(Updated { workspace, network_at_next_start })
     }
 
     /// Everything known of one.
@@ -89,7 +119,8 @@ impl Workspaces<'_> {
         };
         let command_count = super::logs::commands(&workspace)?.len() as u64;
         let disk_bytes = own_bytes(workspace.dir.path());
-        Ok(WorkspaceStatus { workspace, live, disk_bytes, command_count })
+        let crossings = super::crossings::summary(&workspace)?;
+        Ok(WorkspaceStatus { workspace, live, disk_bytes, command_count, crossings })
     }
 
     /// Ends the machine in an orderly way and keeps the disk.
@@ -109,22 +140,6 @@ impl Workspaces<'_> {
         self.find(&workspace.record.id)
     }
 
-    /// Puts the disk back to what it was in the beginning, with a fresh machine where one runs.
-    ///
-    /// # Errors
-    /// The new machine did not start; the old one goes on then.
-    pub async fn reset(&self, word: &str) -> Result<Workspace, WorkspaceError> {
-        let workspace = self.find(word)?;
-        match workspace.state.phase {
-            WorkspacePhase::Running => {
-                workspace.connect()?.ask(Ask::Reset).await?;
-            }
-            WorkspacePhase::Creating => return Err(WorkspaceError::Creating { id: workspace.record.id }),
-            WorkspacePhase::Stopped | WorkspacePhase::Failed => reset_disk(&workspace)?,
-        }
-        self.find(&workspace.record.id)
-    }
-
     /// Removes a workspace with everything in it. Without `force` only one whose changes were all seen.
     ///
     /// # Errors
@@ -132,6 +147,9 @@ impl Workspaces<'_> {
     pub async fn delete(&self, word: &str, force: bool) -> Result<Workspace, WorkspaceError> {
         let workspace = self.find(word)?;
         if !force {
+            if workspace.state.phase == WorkspacePhase::Creating {
+                return Err(WorkspaceError::Creating { id: workspace.record.id });
+            }
             check_seen(&workspace).await?;
         }
         if let Ok(connection) = workspace.connect() {
@@ -154,6 +172,26 @@ impl Workspaces<'_> {
     }
 }
 
+/// Whether a machine runs without the network that its workspace is to have.
+#[must_use]
+pub fn lacks_network(workspace: &Workspace, live: Option<&LiveStatus>) -> bool {
+    !workspace.record.network.is_off() && live.is_some_and(|live| live.network.is_none())
+}
+
+/// Writes down that a guest may reach other things than before, before it may.
+fn note_policy(dir: &WorkspaceDir, before: &NetworkRecord, after: &NetworkRecord) -> Result<(), WorkspaceError> {
+    if before == after {
+        return Ok(());
+    }
+    let crossing = Crossing::PolicyChange { before: before.to_string(), after: after.to_string() };
+    let noted = Crossings::of(dir).append(crossing);
+    noted.map(drop).map_err(|source| WorkspaceError::File {
+        what: "note the change of the network policy of",
+        path: dir.path().to_owned(),
+        source,
+    })
+}
+
 /// Refuses to lose changes that nobody has seen.
 async fn check_seen(workspace: &Workspace) -> Result<(), WorkspaceError> {
     let id = workspace.record.id.clone();
@@ -163,7 +201,13 @@ async fn check_seen(workspace: &Workspace) -> Result<(), WorkspaceError> {
             changed => Err(WorkspaceError::UnseenChanges { id, changed }),
         },
         // One whose machine never took a command holds nothing.
-        Err(_) if super::logs::commands(workspace)?.is_empty() && workspace.record.seed.is_none() => Ok(()),
+        Err(_)
+            if super::logs::commands(workspace)?.is_empty()
+                && workspace.record.seed.is_none()
+                && !workspace.dir.shells_last().exists() =>
+        {
+            Ok(())
+        }
         Err(_) => Err(WorkspaceError::UnknownChanges { id }),
     }
 }
@@ -198,33 +242,16 @@ fn kill_holder(workspace: &Workspace) {
     }
 }
 
-fn reset_disk(workspace: &Workspace) -> Result<(), WorkspaceError> {
-    let dir = &workspace.dir;
-    let file = |source| WorkspaceError::File { what: "reset the disk in", path: dir.path().to_owned(), source };
-    let _life = Lock::try_take(&dir.life_lock())?;
-    let mut state = workspace.state.clone();
-    let fresh = layers::name(state.next_layer);
-    state.next_layer += 1;
-    write_state(dir, &state).map_err(file)?;
-    let layers = vec![state.layers[0].clone(), fresh];
-    Layers::new(dir, layers.clone()).create_top().map_err(file)?;
-    state.layers = layers;
-    state.reset_count += 1;
-    state.reset_at_seconds = Some(now_seconds());
-    state.changes_seen = None;
-    write_state(dir, &state).map_err(file)?;
-    layers::remove_others(dir, &state.layers).map_err(file)
-}
-
-/// Space of the files in a directory that nobody else shares.
-fn own_bytes(dir: &Path) -> u64 {
+/// Space of a file, or of all in a directory, that nobody else shares.
+pub(super) fn own_bytes(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let of = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => own_bytes(&entry.path()),
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|entry| own_bytes(&entry.path())).sum()
+        }
         Ok(metadata) if metadata.nlink() > 1 => 0,
         Ok(metadata) => metadata.blocks() * 512,
         Err(_) => 0,
-    };
-    entries.flatten().map(of).sum()
+    }
 }

@@ -3,8 +3,8 @@
 use super::directory::{Workspace, Workspaces};
 use super::error::WorkspaceError;
 use crate::store::journal;
-use crate::store::output;
-use crate::store::workspace_record::{CommandEnded, CommandEntry, CommandStarted};
+use crate::store::output::{self, OutputReader};
+use crate::store::workspace_record::{CommandEndRecord, CommandEnded, CommandEntry, CommandStarted, WorkspacePhase};
 
 /// A command of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct OutputPiece {
     pub kept_bytes: u64,
 }
 
-/// All commands, in order.
+/// All commands, in order. Those that ran when the machine of a workspace was lost with its supervisor were lost with it.
 ///
 /// # Errors
 /// The log cannot be read.
@@ -46,6 +46,14 @@ pub fn commands(workspace: &Workspace) -> Result<Vec<LoggedCommand>, WorkspaceEr
             }
         }
     }
+    if matches!(workspace.state.phase, WorkspacePhase::Stopped | WorkspacePhase::Failed) {
+        for command in commands.iter_mut().filter(|command| command.ended.is_none()) {
+            let sequence = command.started.sequence;
+            let kept_bytes = output::kept_bytes(&workspace.dir.command_output(sequence)).unwrap_or(0);
+            let (end, output_bytes) = (CommandEndRecord::Lost, kept_bytes);
+            command.ended = Some(CommandEnded { sequence, end, duration_ms: 0, output_bytes, kept_bytes });
+        }
+    }
     Ok(commands)
 }
 
@@ -60,26 +68,42 @@ pub fn read_output(
     count_max: u64,
 ) -> Result<OutputPiece, WorkspaceError> {
     let path = workspace.dir.command_output(sequence);
-    let read = || {
+    let read = || -> std::io::Result<OutputPiece> {
         let kept_bytes = output::kept_bytes(&path)?;
         Ok(OutputPiece { bytes: output::read(&path, position, count_max)?, position, kept_bytes })
     };
-    read().map_err(|source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::NotFound => WorkspaceError::NoCommand { id: workspace.record.id.clone(), sequence },
-        _ => WorkspaceError::File { what: "read", path: path.clone(), source },
-    })
+    read().map_err(|source| output_error(workspace, sequence, source))
 }
 
-/// Everything that is kept of what a command printed: standard output, standard error.
+/// Opens what a command printed, to be read on from `position` as it comes.
 ///
 /// # Errors
 /// As [`read_output`].
-pub fn read_streams(workspace: &Workspace, sequence: u64) -> Result<[Vec<u8>; 2], WorkspaceError> {
-    let path = workspace.dir.command_output(sequence);
-    output::read_streams(&path, &workspace.dir.command_output_runs(sequence)).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => WorkspaceError::NoCommand { id: workspace.record.id.clone(), sequence },
-        _ => WorkspaceError::File { what: "read", path: path.clone(), source },
-    })
+pub fn open_output(workspace: &Workspace, sequence: u64, position: u64) -> Result<OutputReader, WorkspaceError> {
+    let dir = &workspace.dir;
+    OutputReader::open(&dir.command_output(sequence), &dir.command_output_runs(sequence), position)
+        .map_err(|source| output_error(workspace, sequence, source))
+}
+
+/// The command of this number.
+///
+/// # Errors
+/// There is none.
+pub fn command(workspace: &Workspace, sequence: u64) -> Result<LoggedCommand, WorkspaceError> {
+    let found = commands(workspace)?.into_iter().find(|command| command.started.sequence == sequence);
+    found.ok_or_else(|| WorkspaceError::NoCommand { id: workspace.record.id.clone(), sequence })
+}
+
+/// Why the output of a command cannot be read.
+fn output_error(workspace: &Workspace, sequence: u64, source: std::io::Error) -> WorkspaceError {
+    let id = workspace.record.id.clone();
+    match source.kind() {
+        std::io::ErrorKind::NotFound if command(workspace, sequence).is_ok() => {
+            WorkspaceError::OutputDropped { id, sequence }
+        }
+        std::io::ErrorKind::NotFound => WorkspaceError::NoCommand { id, sequence },
+        _ => WorkspaceError::File { what: "read", path: workspace.dir.command_output(sequence), source },
+    }
 }
 
 impl Workspaces<'_> {

@@ -5,18 +5,19 @@ use std::io;
 
 use pyro_wire::lifecycle::{RootKind, WorkspaceMount};
 
+use super::network::NetworkError;
 use crate::Settings;
 use crate::environment::{EnvironmentError, Environments, GuestKernel, InstalledEnvironment};
 use crate::machine::drivers::DriverKind;
-use crate::machine::{Accelerator, Driver, Flush, LaunchError};
+use crate::machine::{Accelerator, Driver, FailedWrite, Flush, LaunchError};
 use crate::progress::{Progress, Reporter};
 use crate::store::home::Home;
-use crate::store::sparse;
 use crate::supervisor::accelerator::{ProbeGuest, Verdict, decide};
 use crate::supervisor::boot::Ready;
 use crate::supervisor::driver::OpenLayers;
 use crate::supervisor::plan::{MachinePlan, WorkspaceDisk, random_bytes};
-use crate::supervisor::start::{Disks, Host, StartError, Warmth, ensure_template, start};
+use crate::supervisor::start::{Disks, Host, OpenDisk, StartError, Warmth, ensure_template, start};
+use crate::supervisor::traffic::Traffic;
 
 /// Size of the workspace disk of a machine that asks for none.
 pub const DISK_GIB_DEFAULT: u32 = 16;
@@ -47,6 +48,8 @@ pub struct MachineRequest<'a> {
     pub size: MachineSize,
     /// What it runs on.
     pub accelerator: Accelerator,
+    /// Its network, if it has one.
+    pub network: Option<&'a Traffic>,
 }
 
 /// Why there is no machine. Nothing of it is left.
@@ -61,6 +64,12 @@ pub enum MachineError {
     /// The blank disk it starts with cannot be made.
     #[error("cannot make the workspace disk")]
     BlankDisk(#[source] Box<EnvironmentError>),
+    /// What its guest may reach cannot be understood.
+    #[error("the network of the workspace cannot be set up")]
+    Network(#[from] NetworkError),
+    /// What is written of its workspace cannot be read.
+    #[error("cannot read the record of the workspace")]
+    Record(#[source] io::Error),
     /// The host has no randomness for its name.
     #[error("cannot name the machine")]
     Name(#[source] io::Error),
@@ -131,12 +140,12 @@ impl<'a> Machines<'a> {
         warmth: Warmth,
         report: Reporter<'_>,
     ) -> Result<Ready, MachineError> {
-        let plan = plan(request);
+        let plan = MachinePlan { fresh_disk: true, ..plan(request) };
         let blank = self.blank_disk(request.size.disk_gib)?;
-        let fresh = || self.fresh_disk(&blank);
         let name = random_bytes(6).map_err(MachineError::Name)?;
         let hostname = format!("pyro-{}", crate::store::hex::encode(&name));
-        Ok(start(self.host(report), &plan, Disks { blank: &fresh, own: &fresh }, &hostname, warmth).await?)
+        let host = Host { network: request.network, ..self.host(report) };
+        Ok(start(host, &plan, Disks::Fresh(&blank), &hostname, warmth).await?)
     }
 
     /// Starts the machine of a workspace on the layers of its disk.
@@ -150,40 +159,61 @@ impl<'a> Machines<'a> {
         hostname: &str,
         report: Reporter<'_>,
     ) -> Result<Ready, MachineError> {
-        let plan = MachinePlan { workspace: WorkspaceMount::Overlay, ..plan(request) };
-        let blank = self.blank_disk(request.size.disk_gib)?;
-        let fresh = || self.fresh_disk(&blank);
-        let own = || open_layers().map(|layers| Some(WorkspaceDisk { layers, flush: Flush::Honoured }));
-        Ok(start(self.host(report), &plan, Disks { blank: &fresh, own: &own }, hostname, Warmth::Warm).await?)
+        let open = || {
+            open_layers().map(|layers| WorkspaceDisk {
+                layers,
+                flush: Flush::Honoured,
+                failed_write: FailedWrite::Waits,
+            })
+        };
+        self.start_on_disk(request, &open, hostname, report).await
     }
 
-    /// Makes the template of such a machine if there is none.
+    /// Starts a machine on a workspace's disk, as `open` opens it.
     ///
     /// # Errors
     /// See [`MachineError`].
-    pub async fn ensure_template(&self, request: MachineRequest<'_>, report: Reporter<'_>) -> Result<(), MachineError> {
-        let plan = plan(request);
+    pub async fn start_on_disk(
+        &self,
+        request: MachineRequest<'_>,
+        open: OpenDisk<'_>,
+        hostname: &str,
+        report: Reporter<'_>,
+    ) -> Result<Ready, MachineError> {
+        let plan = MachinePlan { workspace: WorkspaceMount::Overlay, ..plan(request) };
         let blank = self.blank_disk(request.size.disk_gib)?;
-        let fresh = || self.fresh_disk(&blank);
-        Ok(ensure_template(self.host(report), &plan, &fresh).await?)
+        let disks = Disks::Own { blank: &blank, open };
+        let host = Host { network: request.network, ..self.host(report) };
+        Ok(start(host, &plan, disks, hostname, Warmth::Warm).await?)
+    }
+
+    /// Makes the templates of such a machine, with a fresh disk and with a workspace's, if there are none.
+    ///
+    /// # Errors
+    /// See [`MachineError`].
+    pub async fn ensure_templates(
+        &self,
+        request: MachineRequest<'_>,
+        report: Reporter<'_>,
+    ) -> Result<(), MachineError> {
+        let blank = self.blank_disk(request.size.disk_gib)?;
+        for fresh_disk in [true, false] {
+            let plan = MachinePlan { fresh_disk, ..plan(request) };
+            ensure_template(self.host(report), &plan, &blank).await?;
+        }
+        Ok(())
     }
 
     fn host<'b>(&'b self, report: Reporter<'b>) -> Host<'b> {
-        Host { driver: &*self.driver, home: &self.home, report }
+        Host { driver: &*self.driver, home: &self.home, report, network: None }
     }
 
     fn blank_disk(&self, gib: u32) -> Result<File, MachineError> {
-        let path = self.environments().blank_disk(gib).map_err(|error| MachineError::BlankDisk(Box::new(error)))?;
-        File::open(&path).map_err(|source| StartError::File { what: "open the blank workspace disk", source }.into())
-    }
-
-    fn fresh_disk(&self, blank: &File) -> io::Result<Option<WorkspaceDisk>> {
-        let copy = sparse::unnamed_copy(blank, &self.home.staging_dir())?;
-        Ok(Some(WorkspaceDisk::of_the_moment(copy.into())))
+        self.environments().blank_disk(gib).map_err(|error| MachineError::BlankDisk(Box::new(error)))
     }
 }
 
-fn plan(MachineRequest { environment, size, accelerator }: MachineRequest<'_>) -> MachinePlan {
+fn plan(MachineRequest { environment, size, accelerator, network }: MachineRequest<'_>) -> MachinePlan {
     MachinePlan {
         environment_digest: environment.digest.clone(),
         rootfs: environment.rootfs.clone(),
@@ -194,8 +224,10 @@ fn plan(MachineRequest { environment, size, accelerator }: MachineRequest<'_>) -
         vcpu_count: size.vcpu_count,
         mem_mib: size.mem_mib,
         disk_gib: size.disk_gib,
+        fresh_disk: false,
         accelerator,
         root: RootKind::Overlay,
         workspace: WorkspaceMount::Absent,
+        network: network.is_some(),
     }
 }

@@ -5,7 +5,11 @@
 
 use pyro_wire::patch::{ApplyPatch, PATCH_BYTES_MAX, PatchLine, REJECTIONS_MAX};
 
+use ring::digest::{SHA256, digest};
+
 use super::tool::{ANSWER_BYTES_MAX, Tool, ToolError, ToolHost, collect, garbled, parse_lines};
+use crate::store::crossing_record::{CrossedPatch, Crossing};
+use crate::store::hex;
 
 pub use pyro_wire::patch::{HunkPlace, MissedHunk, PatchAction, PatchedFile, Rejection};
 
@@ -69,7 +73,19 @@ pub async fn apply(host: &impl ToolHost, patch: &[u8], mode: PatchMode) -> Resul
     if (count > 0) != files.is_empty() || rejections.len() as u64 != count.min(REJECTIONS_MAX as u64) {
         return Err(garbled("the outcome of a patch that does not add up").into());
     }
-    if count > 0 { Err(PatchError::Rejected { rejections, count }) } else { Ok(files) }
+    if count > 0 {
+        return Err(PatchError::Rejected { rejections, count });
+    }
+    if mode == PatchMode::Apply {
+        host.cross(Crossing::PatchIn(CrossedPatch {
+            path: None,
+            entries: files.len() as u64,
+            bytes: size_bytes,
+            digest: hex::encode(digest(&SHA256, patch).as_ref()),
+        }))
+        .await?;
+    }
+    Ok(files)
 }
 
 fn first_words(rejections: &[Rejection], count: u64) -> String {
@@ -84,7 +100,7 @@ fn first_words(rejections: &[Rejection], count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::tool::CannedHost;
-    use super::{PatchError, PatchMode, Tool, ToolError, apply};
+    use super::{Crossing, PatchError, PatchMode, Tool, ToolError, apply};
 
     #[tokio::test]
     async fn a_patch_is_sent_whole_and_its_outcome_read() {
@@ -95,9 +111,13 @@ mod tests {
         let host = CannedHost::answering(answer);
         let files = apply(&host, b"a patch", PatchMode::DryRun).await.unwrap();
         assert_eq!((files.len(), files[0].path.as_bytes()), (1, &b"x"[..]));
-        let calls = host.calls.lock().unwrap();
-        let [(Tool::ApplyPatch(request), input)] = &calls[..] else { panic!("one call") };
+        let call = host.calls.lock().unwrap().pop();
+        let Some((Tool::ApplyPatch(request), input)) = call else { panic!("one call") };
         assert_eq!((request.dry_run, request.patch_bytes, input.as_slice()), (true, 7, &b"a patch"[..]));
+        assert!(host.crossed.lock().unwrap().is_empty(), "a trial is no crossing");
+        apply(&host, b"a patch", PatchMode::Apply).await.unwrap();
+        let crossed = host.crossed.lock().unwrap();
+        assert!(matches!(&crossed[..], [Crossing::PatchIn(patch)] if (patch.entries, patch.bytes) == (1, 7)));
     }
 
     #[tokio::test]

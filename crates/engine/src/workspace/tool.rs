@@ -13,6 +13,9 @@ use pyro_wire::tool::FAILED_CODE;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::looker::Looker;
+use crate::store::crossing_record::Crossing;
+
 pub use pyro_wire::exec::{ExecRequest, Program, Word};
 pub use pyro_wire::{Exit, Fault, FaultKind, Tool};
 
@@ -36,6 +39,18 @@ pub trait ToolHost: Sync {
         input: Option<ToolInput<'_>>,
         output: ToolOutput<'_>,
     ) -> impl Future<Output = Result<(), ToolError>> + Send;
+
+    /// Somebody who looks for the workspace's secrets; none where it has none.
+    ///
+    /// # Errors
+    /// See [`ToolError`].
+    fn looker(&self) -> impl Future<Output = Result<Option<Looker>, ToolError>> + Send;
+
+    /// Writes down that something crosses the border between the workspace and the host.
+    ///
+    /// # Errors
+    /// [`ToolError::Record`], or whoever looks for secrets in its words does not answer.
+    fn cross(&self, crossing: Crossing) -> impl Future<Output = Result<(), ToolError>> + Send;
 }
 
 /// Why a tool has no answer.
@@ -49,6 +64,12 @@ pub enum ToolError {
     Ended {
         /// How.
         exit: Exit,
+    },
+    /// It neither takes what it is sent nor answers.
+    #[error("the guest's tool has not been heard of for {limit_seconds} s")]
+    Silent {
+        /// How long it was waited for.
+        limit_seconds: u64,
     },
     /// The workspace went away before the answer was whole.
     #[error("the workspace went away before it answered")]
@@ -68,6 +89,13 @@ pub enum ToolError {
     TooLong {
         /// The limit.
         limit_bytes: usize,
+    },
+    /// What crosses the border of a workspace could not be written down.
+    #[error("cannot write down what crosses the border of the workspace")]
+    Record {
+        /// The cause.
+        #[source]
+        source: io::Error,
     },
     /// The caller's input could not be read.
     #[error("cannot read what is to be sent")]
@@ -95,6 +123,7 @@ pub fn request(tool: Tool, has_input: bool, timeout_ms: Option<u64>) -> ExecRequ
         stdin: has_input,
         terminal: None,
         timeout_ms,
+        whole: false,
     }
 }
 
@@ -206,12 +235,22 @@ pub(crate) struct CannedHost {
     pub(crate) answer: Vec<u8>,
     /// How each ends.
     pub(crate) exit: Exit,
+    /// What crossed the border.
+    pub(crate) crossed: std::sync::Mutex<Vec<Crossing>>,
+    /// The secrets of the workspace.
+    pub(crate) secrets: Option<crate::supervisor::secrets::Vault>,
 }
 
 #[cfg(test)]
 impl CannedHost {
     pub(crate) fn answering(answer: impl Into<Vec<u8>>) -> Self {
-        Self { calls: std::sync::Mutex::default(), answer: answer.into(), exit: Exit::Code(0) }
+        Self {
+            calls: std::sync::Mutex::default(),
+            answer: answer.into(),
+            exit: Exit::Code(0),
+            crossed: std::sync::Mutex::default(),
+            secrets: None,
+        }
     }
 }
 
@@ -228,6 +267,15 @@ impl ToolHost for CannedHost {
             output.write_all(&self.answer).await.map_err(|source| ToolError::Output { source })?;
         }
         conclude(self.exit, &self.answer)
+    }
+
+    async fn looker(&self) -> Result<Option<Looker>, ToolError> {
+        Ok(self.secrets.clone().map(|vault| Looker::Here { vault, fed: Vec::new() }))
+    }
+
+    async fn cross(&self, crossing: Crossing) -> Result<(), ToolError> {
+        self.crossed.lock().unwrap().push(crossing);
+        Ok(())
     }
 }
 

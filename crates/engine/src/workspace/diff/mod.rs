@@ -12,11 +12,16 @@ mod text;
 use pyro_wire::changes::{
     self, CHANGES_MAX, CONTENT_BYTES_MAX, ChangeContent, ChangeNoteKind, Changes, ChangesEnd, ChangesLine, NOTES_MAX,
 };
+use ring::digest::{Context as Digest, SHA256};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use self::section::{Contents, Extent};
 use super::answer::{self, Answer};
+use super::looker::{Looker, SecretHolder};
+use super::seen;
 use super::tool::{Tool, ToolError, ToolHost, Word, garbled};
+
+use crate::store::hex;
 
 pub use self::text::LineCount;
 pub use pyro_wire::changes::{ChangeNoteKind as NoteKind, Version, VersionKind};
@@ -46,6 +51,10 @@ pub struct DiffSummary {
     pub files: Vec<FileChange>,
     /// What a patch does not tell.
     pub notes: DiffNotes,
+    /// Paths with secrets of the workspace in them, in what was there or in what is.
+    pub secrets: Vec<SecretHolder>,
+    /// SHA-256 of the patch as it is with its secrets; none where none was made.
+    pub digest: Option<String>,
 }
 
 /// One path that is not as it was.
@@ -57,6 +66,8 @@ pub struct FileChange {
     pub status: ChangeStatus,
     /// How much of it, where that was asked for.
     pub extent: Option<ChangeExtent>,
+    /// When what is there was last changed in any way, nanoseconds since 1970, where it is too large to be looked at.
+    pub changed_unix_ns: Option<i64>,
 }
 
 /// A path and its two versions.
@@ -157,7 +168,7 @@ pub enum DiffError {
 /// # Errors
 /// See [`DiffError`].
 pub async fn names(host: &impl ToolHost, request: &DiffRequest) -> Result<DiffSummary, DiffError> {
-    compare(host, request, None, Wanted::Names).await
+    compare(host, request, None, Wanted::Names, Secrecy::Cut).await
 }
 
 /// What changed, and how much.
@@ -165,7 +176,7 @@ pub async fn names(host: &impl ToolHost, request: &DiffRequest) -> Result<DiffSu
 /// # Errors
 /// See [`DiffError`].
 pub async fn stat(host: &impl ToolHost, request: &DiffRequest) -> Result<DiffSummary, DiffError> {
-    compare(host, request, None, Wanted::Extents).await
+    compare(host, request, None, Wanted::Extents, Secrecy::Cut).await
 }
 
 /// Writes the patch, each file's part as soon as it is made.
@@ -175,18 +186,28 @@ pub async fn stat(host: &impl ToolHost, request: &DiffRequest) -> Result<DiffSum
 pub async fn patch(
     host: &impl ToolHost,
     request: &DiffRequest,
+    secrecy: Secrecy,
     out: &mut (dyn AsyncWrite + Unpin + Send),
 ) -> Result<DiffSummary, DiffError> {
-    compare(host, request, Some(out), Wanted::Extents).await
+    compare(host, request, Some(out), Wanted::Extents, secrecy).await
 }
 
-/// The patch in memory, of which at most `text_bytes_max` are kept.
+/// What becomes of the workspace's secrets in a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrecy {
+    /// They are cut out, and the paths that hold them named.
+    Cut,
+    /// They stay, and nobody looks for them.
+    Keep,
+}
+
+/// The patch in memory, of which at most `text_bytes_max` are kept, for somebody to look at.
 ///
 /// # Errors
 /// See [`DiffError`].
 pub async fn diff(host: &impl ToolHost, request: &DiffRequest, text_bytes_max: usize) -> Result<Diff, DiffError> {
     let mut head = Head { bytes: Vec::new(), limit_bytes: text_bytes_max, total_bytes: 0 };
-    let summary = patch(host, request, &mut head).await?;
+    let summary = seen::show(host, request, &mut head).await?.summary;
     Ok(Diff { summary, text: head.bytes, text_bytes: head.total_bytes })
 }
 
@@ -201,14 +222,26 @@ async fn compare(
     request: &DiffRequest,
     out: Option<&mut (dyn AsyncWrite + Unpin + Send)>,
     wanted: Wanted,
+    secrecy: Secrecy,
 ) -> Result<DiffSummary, DiffError> {
+    let looker = if secrecy == Secrecy::Cut { host.looker().await? } else { None };
     let tool = Tool::Changes(Changes {
         paths: request.paths.iter().map(|path| Word::from(path.clone())).collect(),
         all: request.all,
+        apart: false,
         content_bytes_max: (wanted == Wanted::Extents).then_some(FILE_BYTES_MAX),
     });
     let (feed, answer) = answer::pair();
-    let reader = Reader { answer, out, wanted, summary: DiffSummary::default(), path_bytes: 0 };
+    let reader = Reader {
+        answer,
+        out,
+        wanted,
+        looker,
+        summary: DiffSummary::default(),
+        digest: Digest::new(&SHA256),
+        last_path: Vec::new(),
+        path_bytes: 0,
+    };
     answer::both(answer::feed(host, tool, None, feed), reader.read()).await
 }
 
@@ -216,7 +249,10 @@ struct Reader<'a> {
     answer: Answer,
     out: Option<&'a mut (dyn AsyncWrite + Unpin + Send)>,
     wanted: Wanted,
+    looker: Option<Looker>,
     summary: DiffSummary,
+    digest: Digest,
+    last_path: Vec<u8>,
     path_bytes: usize,
 }
 
@@ -237,34 +273,46 @@ impl Reader<'_> {
             }
         }
         if let Some(out) = self.out {
+            self.summary.digest = Some(hex::encode(self.digest.finish().as_ref()));
             out.flush().await.map_err(|source| DiffError::Output { source })?;
         }
         Ok(self.summary)
     }
 
     async fn change(&mut self, said: changes::Change) -> Result<(), DiffError> {
-        let content = said.content;
-        let change = checked(said)?;
+        let (content, changed_unix_ns) = (said.content, said.changed_unix_ns);
+        let mut change = checked(said)?;
         self.path_bytes += change.path.len() + change.renamed_from.as_ref().map_or(0, Vec::len);
         if self.summary.files.len() >= CHANGES_MAX || self.path_bytes > PATH_BYTES_MAX {
             return Err(DiffError::TooMany { limit: CHANGES_MAX });
         }
-        if let Some(last) = self.summary.files.last()
-            && last.change.path >= change.path
-        {
+        if !self.summary.files.is_empty() && self.last_path >= change.path {
             return Err(garbled("paths in disorder").into());
         }
+        self.last_path.clone_from(&change.path);
+        let contents = match content {
+            ChangeContent::Sent => Some(self.contents(&change).await?),
+            ChangeContent::Unchanged | ChangeContent::TooLarge | ChangeContent::Withheld => None,
+        };
+        let secrets = match &mut self.looker {
+            Some(looker) => find(looker, &change, contents.as_ref()).await?,
+            None => Vec::new(),
+        };
         let extent = match content {
-            ChangeContent::Sent => {
-                let contents = self.contents(&change).await?;
-                Some(self.section(&change, Some(&contents)).await?)
+            ChangeContent::Sent | ChangeContent::Unchanged => {
+                Some(self.section(&change, contents.as_ref(), !secrets.is_empty()).await?)
             }
-            ChangeContent::Unchanged => Some(self.section(&change, None).await?),
             ChangeContent::TooLarge => Some(ChangeExtent::TooLarge),
             ChangeContent::Withheld => None,
         };
         let status = status(&change, content);
-        self.summary.files.push(FileChange { change, status, extent });
+        if let Some(looker) = self.looker.as_mut().filter(|_| !secrets.is_empty()) {
+            for path in [Some(&mut change.path), change.renamed_from.as_mut()].into_iter().flatten() {
+                *path = looker.cut(path).await?;
+            }
+            self.summary.secrets.push(SecretHolder { path: change.path.clone(), secrets });
+        }
+        self.summary.files.push(FileChange { change, status, extent, changed_unix_ns });
         Ok(())
     }
 
@@ -278,11 +326,23 @@ impl Reader<'_> {
     }
 
     /// Writes a change's part of the patch, or only looks how much it is.
-    async fn section(&mut self, change: &Change, contents: Option<&Contents>) -> Result<ChangeExtent, DiffError> {
+    async fn section(
+        &mut self,
+        change: &Change,
+        contents: Option<&Contents>,
+        is_secret: bool,
+    ) -> Result<ChangeExtent, DiffError> {
         let extent = match (&mut self.out, contents) {
             (Some(out), contents) => {
                 let mut text = Vec::new();
                 let extent = section::write(change, contents, &mut text);
+                self.digest.update(&text);
+                if let Some(looker) = self.looker.as_mut().filter(|_| is_secret) {
+                    if extent == Extent::Binary {
+                        section::leave_binary_out(&mut text);
+                    }
+                    text = looker.cut(&text).await?;
+                }
                 out.write_all(&text).await.map_err(|source| DiffError::Output { source })?;
                 extent
             }
@@ -318,6 +378,14 @@ impl DiffNotes {
             note.count = said.max(note.examples.len() as u64);
         }
     }
+}
+
+/// Names of the secrets in a change.
+async fn find(looker: &mut Looker, change: &Change, contents: Option<&Contents>) -> Result<Vec<String>, ToolError> {
+    let mut parts: Vec<&[u8]> = vec![&change.path];
+    parts.extend(change.renamed_from.as_deref());
+    parts.extend(contents.into_iter().flat_map(|contents| [&contents.old[..], &contents.new]));
+    looker.find(&parts).await
 }
 
 /// A change whose paths stay in the workspace and whose versions make sense.

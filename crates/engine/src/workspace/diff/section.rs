@@ -58,6 +58,15 @@ pub(super) fn write(change: &Change, contents: Option<&Contents>, out: &mut Vec<
     }
 }
 
+/// Replaces what follows the head of a binary change by words.
+pub(super) fn leave_binary_out(section: &mut Vec<u8>) {
+    const BEGINS: &[u8] = b"\nGIT binary patch\n";
+    if let Some(at) = section.windows(BEGINS.len()).position(|window| window == BEGINS) {
+        section.truncate(at + 1);
+        section.extend_from_slice(b"Binary files differ, and hold a secret\n");
+    }
+}
+
 fn sum(one: Extent, other: Extent) -> Extent {
     match (one, other) {
         (Extent::Lines(one), Extent::Lines(other)) => {

@@ -6,7 +6,8 @@
 
 mod stage;
 
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use pyro_wire::export::{EXPORT_ENTRIES_MAX, EXPORT_NOTES_MAX, Export, ExportEntry, ExportKind, ExportLine};
@@ -15,11 +16,13 @@ use rustix::io::Errno;
 
 use self::stage::{Attributes, Replace, Stage, stays_inside};
 use super::answer::{self, Answer};
-use super::diff::{self, DiffError, DiffRequest, DiffSummary};
+use super::diff::{self, DiffError, DiffRequest, DiffSummary, Secrecy};
 use super::guest_path::{GuestPath, PATH_BYTES_MAX};
+use super::looker::{Looker, SecretHolder};
 use super::seen::Seen;
 use super::tool::{Tool, ToolError, ToolHost, garbled};
 use crate::progress::{Progress, Reporter, Unit};
+use crate::store::crossing_record::{CrossedFiles, CrossedPatch, Crossing};
 use crate::store::hex;
 
 pub use pyro_wire::export::ExportNoteKind as GuestNoteKind;
@@ -33,15 +36,29 @@ const PATHS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes that are written at a time.
 const STEP_BYTES: u64 = 256 * 1024;
 
+/// Entries with secrets in them that are named; more are counted.
+const HOLDERS_MAX: usize = 100;
+
 /// What to take home, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportRequest {
     /// What.
     pub path: GuestPath,
-    /// Where it will be. Its directory must be there.
-    pub output: PathBuf,
+    /// Where it will be.
+    pub output: Output,
+}
+
+/// Where something is written to on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The path. Its directory must be there.
+    pub path: PathBuf,
+    /// What it is called where it is written down: the path as its user knows it.
+    pub called: String,
     /// Replace what is there.
     pub force: bool,
+    /// Write it also where it holds secrets of the workspace.
+    pub secrets: bool,
 }
 
 /// What was exported.
@@ -96,7 +113,7 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// There is no directory for the output.
-    #[error("{path} has no name, or no directory to be in")]
+    #[error("{path} cannot be made: it has no name, or its directory is not there")]
     NoDirectory {
         /// The output.
         path: PathBuf,
@@ -116,6 +133,14 @@ pub enum ExportError {
         /// The limit.
         limit_bytes: u64,
     },
+    /// It holds secrets of the workspace.
+    #[error("{}", holders_words(holders, *count))]
+    Secrets {
+        /// What does; the first ones.
+        holders: Vec<SecretHolder>,
+        /// How much does.
+        count: u64,
+    },
     /// The patch could not be made.
     #[error(transparent)]
     Diff(#[from] DiffError),
@@ -133,23 +158,37 @@ pub async fn export(
     request: &ExportRequest,
     report: Reporter<'_>,
 ) -> Result<ExportSummary, ExportError> {
-    let stage = begin(&request.output, request.force)?;
+    let output = &request.output;
+    let stage = begin(output)?;
+    let looker = if output.secrets { None } else { host.looker().await? };
     report(Progress::Stage { name: "export", unit: Unit::Bytes, total: None });
     let (feed, answer) = answer::pair();
     let tool = Tool::Export(Export { path: request.path.to_word() });
     let unpacker = Unpacker {
         answer,
         stage,
-        output: &request.output,
+        output: &output.path,
         summary: ExportSummary::default(),
         digest: Context::new(&SHA256),
         entries: 0,
         path_bytes: 0,
         guest_notes: 0,
+        looker,
+        holders: Vec::new(),
+        holder_count: 0,
         report,
     };
     let (stage, summary) = answer::both(answer::feed(host, tool, None, feed), unpacker.unpack()).await?;
-    publish(stage, &request.output, request.force)?;
+    host.cross(Crossing::Export(CrossedFiles {
+        source: request.path.to_string(),
+        destination: output.called.clone(),
+        entries: summary.files + summary.directories + summary.links,
+        removed: 0,
+        bytes: summary.bytes,
+        digest: summary.sha256.clone(),
+    }))
+    .await?;
+    publish(stage, output)?;
     Ok(summary)
 }
 
@@ -160,20 +199,31 @@ pub async fn export(
 pub async fn export_patch(
     host: &impl ToolHost,
     request: &DiffRequest,
-    output: &Path,
-    force: bool,
+    output: &Output,
 ) -> Result<ExportedPatch, ExportError> {
-    let mut stage = begin(output, force)?;
-    let write = |source: Errno| ExportError::Write { path: output.to_owned(), source: source.into() };
+    let mut stage = begin(output)?;
+    let write = |source: Errno| ExportError::Write { path: output.path.clone(), source: source.into() };
     let file = stage.file(b"").map_err(write)?;
     let mut writer = tokio::fs::File::from_std(file);
-    let mut seen = Seen::new(Some(&mut writer));
-    let summary = diff::patch(host, request, &mut seen).await?;
+    let secrecy = if output.secrets { Secrecy::Keep } else { Secrecy::Cut };
+    let mut seen = Seen::new(&mut writer);
+    let summary = diff::patch(host, request, secrecy, &mut seen).await?;
     let digest = seen.digest();
+    if !summary.secrets.is_empty() {
+        let count = summary.secrets.len() as u64;
+        return Err(ExportError::Secrets { holders: summary.secrets, count });
+    }
     let file = writer.into_std().await;
-    let bytes = file.metadata().map_err(|source| ExportError::Write { path: output.to_owned(), source })?.len();
+    let bytes = file.metadata().map_err(|source| ExportError::Write { path: output.path.clone(), source })?.len();
     rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o644)).map_err(write)?;
-    publish(stage, output, force)?;
+    host.cross(Crossing::PatchOut(CrossedPatch {
+        path: Some(output.called.clone()),
+        entries: summary.files.len() as u64,
+        bytes,
+        digest: digest.clone(),
+    }))
+    .await?;
+    publish(stage, output)?;
     Ok(ExportedPatch { summary, bytes, sha256: digest })
 }
 
@@ -188,25 +238,33 @@ pub struct ExportedPatch {
     pub sha256: String,
 }
 
-fn begin(output: &Path, force: bool) -> Result<Stage, ExportError> {
-    let path = || output.to_owned();
-    if output.file_name().is_none() {
+fn holders_words(holders: &[SecretHolder], count: u64) -> String {
+    let Some(SecretHolder { path, secrets }) = holders.first() else { return "it holds secrets".to_owned() };
+    let path = if path.is_empty() { "it".into() } else { String::from_utf8_lossy(path) };
+    let noun = if secrets.len() == 1 { "the secret" } else { "the secrets" };
+    let more = if count > 1 { format!(", and {} more hold secrets", count - 1) } else { String::new() };
+    format!("{path} holds {noun} {}{more}", secrets.join(", "))
+}
+
+fn begin(output: &Output) -> Result<Stage, ExportError> {
+    let path = || output.path.clone();
+    if output.path.file_name().is_none() {
         return Err(ExportError::NoDirectory { path: path() });
     }
-    if !force && std::fs::symlink_metadata(output).is_ok() {
+    if !output.force && std::fs::symlink_metadata(&output.path).is_ok() {
         return Err(ExportError::Exists { path: path() });
     }
-    Stage::beside(output).map_err(|source| match source.kind() {
+    Stage::beside(&output.path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ExportError::NoDirectory { path: path() },
         _ => ExportError::Write { path: path(), source },
     })
 }
 
-fn publish(stage: Stage, output: &Path, force: bool) -> Result<(), ExportError> {
-    let replace = if force { Replace::Whatever } else { Replace::Never };
-    stage.publish(output, replace).map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => ExportError::Exists { path: output.to_owned() },
-        _ => ExportError::Write { path: output.to_owned(), source },
+fn publish(stage: Stage, output: &Output) -> Result<(), ExportError> {
+    let replace = if output.force { Replace::Whatever } else { Replace::Never };
+    stage.publish(&output.path, replace).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => ExportError::Exists { path: output.path.clone() },
+        _ => ExportError::Write { path: output.path.clone(), source },
     })
 }
 
@@ -219,6 +277,9 @@ struct Unpacker<'a> {
     entries: u64,
     path_bytes: usize,
     guest_notes: u64,
+    looker: Option<Looker>,
+    holders: Vec<SecretHolder>,
+    holder_count: u64,
     report: Reporter<'a>,
 }
 
@@ -246,6 +307,9 @@ impl Unpacker<'_> {
             return Err(garbled("an export of nothing").into());
         }
         self.answer.end().await?;
+        if self.holder_count > 0 {
+            return Err(ExportError::Secrets { holders: self.holders, count: self.holder_count });
+        }
         if self.summary.is_directory {
             self.summary.sha256 = hex::encode(self.digest.finish().as_ref());
         }
@@ -265,7 +329,21 @@ impl Unpacker<'_> {
         }
         let attributes = Attributes { mode: entry.mode, modified_unix_ns: entry.modified_unix_ns };
         self.digest_entry(&entry);
-        match entry.kind {
+        self.feed(&path).await?;
+        self.feed(&[0]).await?;
+        let named = path.clone();
+        self.unpack_entry(path, entry.kind, attributes).await?;
+        self.note_secrets(&named).await
+    }
+
+    async fn unpack_entry(
+        &mut self,
+        path: Vec<u8>,
+        kind: ExportKind,
+        attributes: Attributes,
+    ) -> Result<(), ExportError> {
+        let is_first = path.is_empty();
+        match kind {
             ExportKind::Directory => {
                 self.stage.directory(&path, attributes).map_err(|errno| self.refused(errno))?;
                 self.summary.is_directory |= is_first;
@@ -275,6 +353,7 @@ impl Unpacker<'_> {
             ExportKind::Symlink { .. } if is_first => return Err(garbled("an export that is a link").into()),
             ExportKind::Symlink { target } => {
                 let target = target.as_bytes();
+                self.feed(target).await?;
                 if !stays_inside(&path, target) {
                     let kind = ExportNoteKind::LinkOut { target: target[..target.len().min(PATH_BYTES_MAX)].to_vec() };
                     self.note(ExportNote { path, kind });
@@ -291,12 +370,17 @@ impl Unpacker<'_> {
         if size_bytes > EXPORT_BYTES_MAX - self.summary.bytes {
             return Err(ExportError::TooMuch { limit_bytes: EXPORT_BYTES_MAX });
         }
-        let mut file = self.stage.file(path).map_err(|errno| self.refused(errno))?;
+        let file = self.stage.file(path).map_err(|errno| self.refused(errno))?;
         let mut own = (path.is_empty()).then(|| Context::new(&SHA256));
+        // Of its full size first: what is all zero is then a hole, as it mostly was in the guest.
+        file.set_len(size_bytes).map_err(|source| self.failed(source))?;
         let mut left = size_bytes;
         while left > 0 {
             let bytes = self.answer.bytes(left.min(STEP_BYTES)).await?;
-            file.write_all(&bytes).map_err(|source| self.failed(source))?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                file.write_all_at(&bytes, size_bytes - left).map_err(|source| self.failed(source))?;
+            }
+            self.feed(&bytes).await?;
             own.as_mut().unwrap_or(&mut self.digest).update(&bytes);
             left -= bytes.len() as u64;
             self.summary.bytes += bytes.len() as u64;
@@ -307,6 +391,28 @@ impl Unpacker<'_> {
             self.summary.sha256 = hex::encode(own.finish().as_ref());
         }
         self.summary.files += 1;
+        Ok(())
+    }
+
+    /// Has bytes of an entry looked through.
+    async fn feed(&mut self, bytes: &[u8]) -> Result<(), ToolError> {
+        match &mut self.looker {
+            Some(looker) => looker.feed(bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes an entry if it holds secrets.
+    async fn note_secrets(&mut self, path: &[u8]) -> Result<(), ExportError> {
+        let Some(looker) = &mut self.looker else { return Ok(()) };
+        let secrets = looker.found().await?;
+        if secrets.is_empty() {
+            return Ok(());
+        }
+        self.holder_count += 1;
+        if self.holders.len() < HOLDERS_MAX {
+            self.holders.push(SecretHolder { path: looker.cut(path).await?, secrets });
+        }
         Ok(())
     }
 

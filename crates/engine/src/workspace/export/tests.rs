@@ -6,7 +6,8 @@ use std::path::Path;
 use super::super::guest_path::GuestPath;
 use super::super::tool::{CannedHost, Exit};
 use super::{
-    ExportError, ExportNoteKind, ExportRequest, ExportSummary, GuestNoteKind, ToolError, export, export_patch,
+    CrossedPatch, Crossing, ExportError, ExportNoteKind, ExportRequest, ExportSummary, GuestNoteKind, Output,
+    ToolError, export, export_patch,
 };
 use crate::workspace::diff::DiffRequest;
 
@@ -28,8 +29,12 @@ fn link(path: &str, target: &str) -> String {
 
 const END: &str = "{\"end\":{\"notes\":0}}\n";
 
+fn to(path: &Path, force: bool) -> Output {
+    Output { path: path.to_owned(), called: "out".to_owned(), force, secrets: false }
+}
+
 fn request(output: &Path, force: bool) -> ExportRequest {
-    ExportRequest { path: GuestPath::workspace(), output: output.to_owned(), force }
+    ExportRequest { path: GuestPath::workspace(), output: to(output, force) }
 }
 
 async fn run(output: &Path, answer: &str, force: bool) -> Result<ExportSummary, ExportError> {
@@ -50,8 +55,11 @@ async fn a_tree_arrives_as_it_was() {
     let output = home.path().join("out");
     let read_only = entry("d", "\"directory\"", 0o555);
     let answer = [&dir(""), &read_only, &file("d/x", "hello\n"), &link("d/to", "../y"), &file("y", ""), END].concat();
-    let summary = run(&output, &answer, false).await.unwrap();
+    let host = CannedHost::answering(answer);
+    let summary = export(&host, &request(&output, false), &|_| ()).await.unwrap();
     assert_eq!((summary.files, summary.directories, summary.links, summary.bytes), (2, 2, 1, 6));
+    let crossed = host.crossed.lock().unwrap().pop();
+    assert!(matches!(crossed, Some(Crossing::Export(files)) if (files.entries, &*files.destination) == (5, "out")));
     assert!(summary.is_directory && summary.notes.is_empty() && summary.sha256.len() == 64);
     assert_eq!(std::fs::read_to_string(output.join("d/x")).unwrap(), "hello\n");
     assert_eq!(std::fs::read_link(output.join("d/to")).unwrap(), Path::new("../y"));
@@ -70,6 +78,22 @@ async fn a_file_is_known_by_its_hash_and_gives_no_rights_away() {
     let summary = run(&output, &answer, false).await.unwrap();
     assert_eq!(summary.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_eq!(std::fs::metadata(&output).unwrap().mode() & 0o7777, 0o755);
+}
+
+#[tokio::test]
+async fn what_is_all_zero_takes_no_room() {
+    let home = tempfile::tempdir().unwrap();
+    let output = home.path().join("out");
+    let zeros = "\0".repeat(4 << 20);
+    let content = format!("{zeros}middle{zeros}");
+    let answer = [&dir(""), &file("holes", &content), &file("end", &zeros), END].concat();
+    let summary = run(&output, &answer, false).await.unwrap();
+    assert_eq!(summary.bytes, (3 * zeros.len() + "middle".len()) as u64);
+    for (name, expected) in [("holes", content.as_bytes()), ("end", zeros.as_bytes())] {
+        assert!(std::fs::read(output.join(name)).unwrap() == expected, "{name} is not what was sent");
+        let room = std::fs::metadata(output.join(name)).unwrap().blocks() * 512;
+        assert!(room <= 1 << 20, "{name} takes {room} bytes");
+    }
 }
 
 #[tokio::test]
@@ -165,10 +189,13 @@ async fn a_patch_is_written_whole_or_not_at_all() {
     let output = home.path().join("x.patch");
     let change = r#"{"change":{"path":"x","new":{"kind":"file","mode":420,"size_bytes":2},"content":"sent"}}"#;
     let mut host = CannedHost::answering(format!("{change}\na\n{{\"end\":{{\"ignored\":0,\"notes\":[]}}}}\n"));
-    let exported = export_patch(&host, &DiffRequest::default(), &output, false).await.unwrap();
+    let exported = export_patch(&host, &DiffRequest::default(), &to(&output, false)).await.unwrap();
     assert_eq!((exported.summary.files.len(), exported.bytes), (1, std::fs::metadata(&output).unwrap().len()));
+    let (path, digest) = (Some("out".to_owned()), exported.sha256.clone());
+    let crossing = Crossing::PatchOut(CrossedPatch { path, entries: 1, bytes: exported.bytes, digest });
+    assert_eq!(*host.crossed.lock().unwrap(), [crossing]);
     assert!(std::fs::read_to_string(&output).unwrap().ends_with("@@ -0,0 +1 @@\n+a\n"));
     (host.exit, host.answer) = (Exit::Code(1), br#"{"kind":"io","message":"no"}"#.to_vec());
-    assert!(export_patch(&host, &DiffRequest::default(), &output, true).await.is_err());
+    assert!(export_patch(&host, &DiffRequest::default(), &to(&output, true)).await.is_err());
     assert!(output.exists() && names(home.path()) == ["x.patch"]);
 }

@@ -74,14 +74,38 @@ pub struct FilePart {
     pub at_end: bool,
     /// The bytes.
     pub content: Vec<u8>,
+    /// How long the content is in the file.
+    pub length: PartLength,
+    /// Names of the secrets that were cut out of it.
+    pub secrets: Vec<String>,
+}
+
+/// How long a part of a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartLength {
+    /// In bytes.
+    pub bytes: u64,
+    /// In lines, a last one without an end included.
+    pub lines: u64,
+    /// It ends with a line.
+    pub is_whole_lines: bool,
+}
+
+impl PartLength {
+    /// Measures a content.
+    #[must_use]
+    pub fn of(content: &[u8]) -> Self {
+        let ends = content.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let is_whole_lines = content.last().is_none_or(|last| *last == b'\n');
+        Self { bytes: content.len() as u64, lines: ends + u64::from(!is_whole_lines), is_whole_lines }
+    }
 }
 
 impl FilePart {
-    /// How many lines the content has, a last one without an end included.
+    /// How many lines of the file it is, a last one without an end included.
     #[must_use]
     pub fn lines(&self) -> u64 {
-        let ends = self.content.iter().filter(|byte| **byte == b'\n').count() as u64;
-        ends + u64::from(self.content.last().is_some_and(|last| *last != b'\n'))
+        self.length.lines
     }
 
     /// Where to read on: a line if one begins there, otherwise a byte. `None` at the end of the file.
@@ -90,15 +114,16 @@ impl FilePart {
         if self.at_end {
             return None;
         }
-        let whole_lines = self.content.last().is_none_or(|last| *last == b'\n');
         Some(match self.first_line {
-            Some(first) if whole_lines => ReadRange::Lines { first: first.saturating_add(self.lines()), count: None },
-            _ => ReadRange::Bytes { offset: self.offset_bytes.saturating_add(self.content.len() as u64) },
+            Some(first) if self.length.is_whole_lines => {
+                ReadRange::Lines { first: first.saturating_add(self.lines()), count: None }
+            }
+            _ => ReadRange::Bytes { offset: self.offset_bytes.saturating_add(self.length.bytes) },
         })
     }
 }
 
-/// Reads a part of a file, at most `bytes_max` and [`READ_MAX`] bytes.
+/// Reads a part of a file, at most `bytes_max` and [`READ_MAX`] bytes. Secrets of the workspace are cut out of it.
 ///
 /// # Errors
 /// See [`ToolError`].
@@ -118,6 +143,14 @@ pub async fn read(
     // The content is moved, not copied: it may be long.
     let length = answer.len() - content.len();
     answer.drain(..length);
+    let length = PartLength::of(&answer);
+    let mut secrets = Vec::new();
+    if let Some(mut looker) = host.looker().await? {
+        secrets = looker.find(&[&answer]).await?;
+        if !secrets.is_empty() {
+            answer = looker.cut(&answer).await?;
+        }
+    }
     Ok(FilePart {
         size_bytes: head.size_bytes,
         mode: head.mode & 0o7777,
@@ -128,6 +161,8 @@ pub async fn read(
         first_line: head.first_line,
         at_end: head.at_end,
         content: answer,
+        length,
+        secrets,
     })
 }
 
@@ -135,11 +170,8 @@ pub async fn read(
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// There is more content than one write takes.
-    #[error("{size_bytes} bytes are more than a write takes, which is {WRITE_BYTES_MAX}")]
-    TooLarge {
-        /// How much there is.
-        size_bytes: usize,
-    },
+    #[error("the text is larger than the {} MiB that one write takes", WRITE_BYTES_MAX >> 20)]
+    TooLarge,
     /// The text to replace is not in the file.
     #[error("the text is not in {path}{}", nearest_words(nearest, *difference))]
     Missing {
@@ -220,7 +252,7 @@ pub async fn edit(host: &impl ToolHost, path: &GuestPath, replacement: Replaceme
 
 fn size_on_wire(size_bytes: usize) -> Result<u32, ChangeError> {
     let fits = |size: &u32| *size <= WRITE_BYTES_MAX;
-    u32::try_from(size_bytes).ok().filter(fits).ok_or(ChangeError::TooLarge { size_bytes })
+    u32::try_from(size_bytes).ok().filter(fits).ok_or(ChangeError::TooLarge)
 }
 
 /// The answer that is one line and nothing else.

@@ -3,8 +3,8 @@
 use pyro_wire::files::{Edit, Read, Write};
 
 use super::{
-    ChangeError, Difference, Edited, FilePart, GuestPath, ReadRange, Replacement, Tool, ToolError, WRITE_BYTES_MAX,
-    edit, list, read, write,
+    ChangeError, Difference, Edited, FilePart, GuestPath, PartLength, ReadRange, Replacement, Tool, ToolError,
+    WRITE_BYTES_MAX, edit, list, read, write,
 };
 use crate::workspace::tool::CannedHost;
 
@@ -60,6 +60,8 @@ fn check_next(first_line: Option<u64>, content: &str, at_end: bool, next: Option
         first_line,
         at_end,
         content: content.into(),
+        length: PartLength::of(content.as_bytes()),
+        secrets: Vec::new(),
     };
     assert_eq!(part.next(), next);
 }
@@ -80,7 +82,7 @@ async fn content_goes_as_input_and_has_a_limit() {
     let asked = Tool::Write(Write { path: "/workspace/f".into(), size_bytes: 2 });
     assert_eq!(host.calls.lock().unwrap().as_slice(), [(asked, b"hi".to_vec())]);
     let long = vec![0; WRITE_BYTES_MAX as usize + 1];
-    assert!(matches!(write(&host, &path(), &long).await, Err(ChangeError::TooLarge { .. })));
+    assert!(matches!(write(&host, &path(), &long).await, Err(ChangeError::TooLarge)));
 }
 
 async fn edited(answer: &str) -> Result<Edited, ChangeError> {

@@ -22,6 +22,7 @@ use super::seed::tree::{ENTRIES_MAX, SeedTree};
 use super::seed::{SeedError, SeedNotes, SeedRequest, survey};
 use super::tool::{Tool, ToolError, ToolHost, garbled};
 use crate::progress::{Progress, Reporter, Unit};
+use crate::store::crossing_record::{CrossedFiles, Crossing};
 
 /// What was overwritten is named up to this number; beyond it is counted.
 const NAMED_MAX: usize = 1000;
@@ -38,6 +39,8 @@ pub struct PushRequest {
     pub destination: GuestPath,
     /// Whether what the source lacks goes.
     pub delete: bool,
+    /// What the source is called where it is written down: the path as its user knows it.
+    pub called: String,
 }
 
 /// What a push did.
@@ -101,7 +104,7 @@ pub enum PushError {
     #[error(transparent)]
     Tool(#[from] ToolError),
     /// All of the guest's system would go.
-    #[error("all of the guest's system is nothing that can be replaced by a directory")]
+    #[error("--delete at this place would remove the guest's own system")]
     RemovesSystem,
     /// A thread of pyro's own broke.
     #[error("the source could not be read to its end")]
@@ -113,7 +116,7 @@ pub enum PushError {
 /// # Errors
 /// See [`PushError`].
 pub async fn push(host: &impl ToolHost, request: PushRequest, report: Reporter<'_>) -> Result<Pushed, PushError> {
-    let PushRequest { source, destination, delete } = request;
+    let PushRequest { source, destination, delete, called } = request;
     let at_top = destination.as_bytes().split(|byte| *byte == b'/').all(|part| matches!(part, b"" | b"."));
     if delete && at_top {
         return Err(PushError::RemovesSystem);
@@ -144,7 +147,23 @@ pub async fn push(host: &impl ToolHost, request: PushRequest, report: Reporter<'
         notes: tree.notes.clone(),
     };
     if !removals.is_empty() || !steps.is_empty() {
+        let files = CrossedFiles { source: called, destination: destination.to_string(), ..CrossedFiles::default() };
+        host.cross(Crossing::SyncPushBegun {
+            source: files.source.clone(),
+            destination: files.destination.clone(),
+            entries: (removals.len() + steps.len()) as u64,
+            bytes: total,
+        })
+        .await?;
         send(host, &destination, Sending { tree, removals, steps }, (&mut pushed, report)).await?;
+        host.cross(Crossing::SyncPush(CrossedFiles {
+            entries: pushed.created + pushed.replaced,
+            removed: pushed.removed,
+            bytes: pushed.sent_bytes,
+            digest: pushed.digest.clone(),
+            ..files
+        }))
+        .await?;
     }
     report(Progress::Over);
     Ok(pushed)

@@ -69,7 +69,12 @@ fn an_inventory_is_of_what_was_asked() {
 fn what_the_source_has_is_asked_about_and_what_it_lacks_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let host = CannedHost::answering([MISSING, MISSING, END].concat());
-    let request = PushRequest { source: request(&dir), destination: GuestPath::workspace(), delete: false };
+    let request = PushRequest {
+        source: request(&dir),
+        destination: GuestPath::workspace(),
+        delete: false,
+        called: "tree".to_owned(),
+    };
     let pushed = block_on(push(&host, request, &|_| ()));
     // The same words are no answer to what is sent.
     assert!(matches!(pushed, Err(PushError::Tool(ToolError::Garbled { .. }))));
