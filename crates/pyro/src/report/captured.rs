@@ -40,6 +40,12 @@ impl Capture {
         self.total_bytes
     }
 
+    /// How much of the middle was not kept, and where in what was kept it is missing.
+    pub(crate) fn gap(&self) -> Option<(usize, u64)> {
+        let left_out = self.total_bytes - (self.head.len() + self.tail.len()) as u64;
+        (left_out > 0).then_some((self.head.len(), left_out))
+    }
+
     /// What was kept, and whether that is all.
     pub(crate) fn into_bytes(self) -> (Vec<u8>, bool) {
         let mut bytes = self.head;
@@ -114,6 +120,7 @@ mod tests {
         let mut capture = Capture::default();
         capture.push(b"one ");
         capture.push(b"two");
+        assert_eq!(capture.gap(), None);
         assert_eq!(capture.into_bytes(), (b"one two".to_vec(), true));
     }
 
@@ -126,6 +133,7 @@ mod tests {
         }
         capture.push(b"end");
         assert_eq!(capture.total_bytes(), 8 + 3 * CAPTURE_HALF_BYTES as u64);
+        assert_eq!(capture.gap(), Some((CAPTURE_HALF_BYTES, 8 + CAPTURE_HALF_BYTES as u64)));
         let (bytes, whole) = capture.into_bytes();
         assert_eq!((bytes.len(), whole), (2 * CAPTURE_HALF_BYTES, false));
         assert!(bytes.starts_with(b"beginxyz") && bytes.ends_with(b"xyzend"));

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use pyro_engine::workspace::diff::{
     ChangeExtent, ChangeStatus, Diff, DiffNotes, DiffSummary, FileChange, NoteKind, Version,
 };
+use pyro_engine::workspace::looker::SecretHolder;
 use serde::Serialize;
 
 use super::clean::{self, one_line};
@@ -15,6 +16,9 @@ const BAR_COLUMNS: u64 = 40;
 
 /// Most paths that one note names.
 const NAMED_MAX: usize = 5;
+
+/// Most paths with secrets that are named.
+const SECRETS_NAMED_MAX: usize = 20;
 
 /// What a workspace changed.
 #[derive(Debug, Serialize)]
@@ -30,6 +34,9 @@ pub(crate) struct DiffReport {
     /// What a patch cannot express.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<NoteRow>,
+    /// Paths with secrets of the workspace in them, which are cut out of the patch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secrets: Vec<SecretRow>,
     /// The patch, as text; what is not UTF-8 in it is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
@@ -96,6 +103,19 @@ struct NoteRow {
     paths: Vec<String>,
 }
 
+/// A path with secrets of the workspace in it.
+#[derive(Debug, Serialize)]
+struct SecretRow {
+    path: String,
+    secrets: Vec<String>,
+}
+
+impl From<&SecretHolder> for SecretRow {
+    fn from(holder: &SecretHolder) -> Self {
+        Self { path: text(&holder.path), secrets: holder.secrets.clone() }
+    }
+}
+
 impl DiffReport {
     /// A list of changes.
     pub(crate) fn of_summary(workspace: String, summary: &DiffSummary, form: DiffForm) -> Self {
@@ -116,6 +136,7 @@ impl DiffReport {
                     paths: note.examples.iter().map(|path| text(path)).collect(),
                 })
                 .collect(),
+            secrets: summary.secrets.iter().map(SecretRow::from).collect(),
             patch: None,
             patch_base64: None,
             patch_bytes: None,
@@ -164,8 +185,7 @@ impl DiffReport {
         if self.files.is_empty() {
             return text;
         }
-        let files = self.files.len();
-        text.push_str(&format!(" {files} {} changed", if files == 1 { "file" } else { "files" }));
+        text.push_str(&format!(" {} changed", units::count(self.files.len() as u64, "file", "files")));
         for (count, word, sign) in [(self.added, "insertion", '+'), (self.removed, "deletion", '-')] {
             if count > 0 {
                 text.push_str(&format!(", {count} {word}{}({sign})", if count == 1 { "" } else { "s" }));
@@ -281,6 +301,16 @@ pub(crate) fn note_lines(summary: &DiffSummary) -> Vec<String> {
     if !permissions.is_empty() {
         lines.push(named("only other permissions, of which git knows nothing", permissions.len() as u64, &permissions));
     }
+    for SecretHolder { path, secrets } in summary.secrets.iter().take(SECRETS_NAMED_MAX) {
+        let path = one_line(&String::from_utf8_lossy(path));
+        lines.push(format!(
+            "warning: {path} holds the secret {}; it is cut out here, so that this does not apply as a patch",
+            secrets.join(", ")
+        ));
+    }
+    if let Some(more) = summary.secrets.len().checked_sub(SECRETS_NAMED_MAX).filter(|more| *more > 0) {
+        lines.push(format!("warning: {more} more paths hold secrets"));
+    }
     for note in kinds {
         let paths: Vec<&[u8]> = note.examples.iter().map(Vec::as_slice).collect();
         lines.push(named(note_words(note.kind), note.count, &paths));
@@ -341,6 +371,7 @@ mod tests {
         Change, ChangeExtent, ChangeStatus, Diff, DiffNotes, DiffSummary, FileChange, LineCount, NoteCount, NoteKind,
         Version, VersionKind,
     };
+    use pyro_engine::workspace::looker::SecretHolder;
 
     use super::{DiffForm, DiffReport, Report, note_lines, terminal_line};
 
@@ -352,7 +383,7 @@ mod tests {
             old: version(modes[0]).filter(|_| status != ChangeStatus::Added),
             new: version(modes[1]).filter(|_| status != ChangeStatus::Deleted),
         };
-        FileChange { change, status, extent }
+        FileChange { change, status, extent, changed_unix_ns: None }
     }
 
     fn summary() -> DiffSummary {
@@ -371,6 +402,8 @@ mod tests {
                 ignored: 2,
                 kinds: vec![NoteCount { kind: NoteKind::EmptyDirectory, count: 9, examples: vec![b"e".to_vec()] }],
             },
+            secrets: vec![SecretHolder { path: b"added".to_vec(), secrets: vec!["TOKEN".to_owned()] }],
+            digest: None,
         }
     }
 

@@ -9,9 +9,11 @@ use pyro_engine::machine::host::{CpuFacts, QEMU_OLDEST, QemuFacts, QemuProblem};
 use pyro_engine::machine::kvm::KvmDevice;
 use pyro_engine::supervisor::accelerator::Verdict;
 use pyro_engine::workspace::doctor::{DirectoryFacts, HostMemory, Platform};
+use pyro_engine::workspace::leftovers::Leftover;
 use serde::Serialize;
 
 use super::clean::one_line;
+use super::usage::leftovers_in_words;
 use super::{Report, units};
 use crate::failure::{Failure, install_qemu};
 
@@ -94,23 +96,29 @@ impl Report for DoctorReport {
     }
 
     fn text(&self, color: bool) -> String {
-        let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
-        let mut text = String::new();
-        for check in &self.checks {
-            let (paint, word) = match check.status {
-                Status::Ok => ("\x1b[32m", "ok  "),
-                Status::Warn => ("\x1b[33m", "warn"),
-                Status::Fail => ("\x1b[31m", "fail"),
-            };
-            let (paint, plain) = if color { (paint, "\x1b[0m") } else { ("", "") };
-            let _ = writeln!(text, "{paint}{word}{plain}  {:width$}  {}", check.name, one_line(&check.found));
-            if let Some(fix) = &check.fix {
-                let _ = writeln!(text, "      {:width$}  -> {}", "", one_line(fix));
-            }
-        }
+        let mut text = check_lines(&self.checks, color);
         text.push_str(if self.ready { "\nThis host is ready.\n" } else { "\nThis host is not ready.\n" });
         text
     }
+}
+
+/// Checks, a line each, and what to do below the line.
+pub(crate) fn check_lines(checks: &[Check], color: bool) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for check in checks {
+        let (paint, word) = match check.status {
+            Status::Ok => ("\x1b[32m", "ok  "),
+            Status::Warn => ("\x1b[33m", "warn"),
+            Status::Fail => ("\x1b[31m", "fail"),
+        };
+        let (paint, plain) = if color { (paint, "\x1b[0m") } else { ("", "") };
+        let _ = writeln!(text, "{paint}{word}{plain}  {:width$}  {}", check.name, one_line(&check.found));
+        if let Some(fix) = &check.fix {
+            let _ = writeln!(text, "      {:width$}  -> {}", "", one_line(fix));
+        }
+    }
+    text
 }
 
 /// Judges the system.
@@ -216,6 +224,20 @@ pub(crate) fn cache(facts: &DirectoryFacts) -> Check {
 /// Judges the state directory.
 pub(crate) fn state(facts: &DirectoryFacts) -> Check {
     directory("state", facts, "PYRO_STATE_DIR")
+}
+
+/// Judges what dead processes left behind.
+pub(crate) fn leftovers(found: std::io::Result<Vec<Leftover>>) -> Check {
+    const NAME: &str = "leftovers";
+    match found {
+        Ok(found) if found.is_empty() => Check::ok(NAME, "none"),
+        Ok(found) => Check::warn(
+            NAME,
+            format!("{}; none of it does harm", leftovers_in_words(&found)),
+            "'pyro prune --dry-run' names them, 'pyro prune' removes them",
+        ),
+        Err(error) => Check::fail(NAME, format!("cannot look for them: {error}"), "are the directories yours to read?"),
+    }
 }
 
 /// Judges whether the hypervisor is confined to its own files.

@@ -189,7 +189,7 @@ pub(crate) struct EnvRemoved {
 /// One thing that was removed.
 #[derive(Debug, Serialize)]
 pub(crate) struct RemovedRow {
-    /// `environment`, `kernel`, `initramfs`, `template`, `download` or `staging`.
+    /// `environment`, `kernel`, `initramfs`, `template`, `download`, `blank disk`, `staging`, or what is left of a workspace.
     pub(crate) kind: &'static str,
     /// Its name, or where it is.
     pub(crate) what: String,

@@ -114,10 +114,7 @@ impl Report for ExportReport {
         match self.kind {
             "patch" if self.files == 0 => format!("{output}: an empty patch, nothing changed\n"),
             "file" => format!("{output}: {size}\n"),
-            kind => {
-                let files = if self.files == 1 { "file" } else { "files" };
-                format!("{output}: a {kind} with {} {files}, {size}\n", self.files)
-            }
+            kind => format!("{output}: a {kind} with {}, {size}\n", units::count(self.files, "file", "files")),
         }
     }
 }

@@ -109,6 +109,9 @@ pub(crate) struct FileRead {
     #[serde(skip_serializing_if = "Option::is_none")]
     content_base64: Option<String>,
     content_bytes: usize,
+    /// Names of the secrets that were cut out of the content.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secrets: Vec<String>,
     /// Whether the content reaches the end of the file.
     at_end: bool,
     /// The line at which to read on, when one begins there.
@@ -144,6 +147,7 @@ impl FileRead {
             content,
             content_base64,
             content_bytes,
+            secrets: part.secrets,
             at_end: part.at_end,
             next_offset,
             next_offset_bytes,
@@ -217,12 +221,12 @@ impl FileEdited {
 
 impl Report for FileEdited {
     fn text(&self, _: bool) -> String {
-        let times = if self.replacements == 1 { "time" } else { "times" };
+        let times = units::count(self.replacements, "time", "times");
         let lines = self.lines.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         let line = if self.lines.len() == 1 { "line" } else { "lines" };
         let more = if self.replacements > self.lines.len() as u64 && self.lines.len() > 1 { " and more" } else { "" };
         let path = one_line(&self.path);
-        format!("replaced {} {times} in {path}, {line} {lines}{more}\n", self.replacements)
+        format!("replaced {times} in {path}, {line} {lines}{more}\n")
     }
 }
 
@@ -252,7 +256,7 @@ fn moment(unix_ns: i64) -> Moment {
 
 #[cfg(test)]
 mod tests {
-    use pyro_engine::workspace::files::{Edited, Entry, EntryKind, FilePart, Listing, Written};
+    use pyro_engine::workspace::files::{Edited, Entry, EntryKind, FilePart, Listing, PartLength, Written};
     use pyro_engine::workspace::guest_path::GuestPath;
 
     use super::{FileEdited, FileList, FileRead, FileWritten, Report, rest_words};
@@ -313,6 +317,8 @@ mod tests {
             first_line,
             at_end,
             content: content.to_vec(),
+            length: PartLength::of(content),
+            secrets: Vec::new(),
         }
     }
 

@@ -4,19 +4,29 @@
 
 pub(crate) mod captured;
 pub(crate) mod clean;
+pub(crate) mod crossings;
 pub(crate) mod demo;
 pub(crate) mod diff;
+pub(crate) mod disk;
 pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod files;
+pub(crate) mod host;
+pub(crate) mod log_page;
+pub(crate) mod network;
 pub(crate) mod patch;
+pub(crate) mod port;
 pub(crate) mod run;
 pub(crate) mod search;
 pub(crate) mod seed;
+pub(crate) mod service;
+pub(crate) mod shell;
+pub(crate) mod snapshot;
 pub(crate) mod sync;
 pub(crate) mod units;
+pub(crate) mod usage;
 pub(crate) mod workspace;
 
 use std::io::{ErrorKind, Write};

@@ -10,12 +10,14 @@ use pyro_engine::workspace::run::RunOutcome;
 use serde::Serialize;
 
 use super::captured::Capture;
+use super::network::RefusalReport;
 use super::units;
 use crate::failure::EXIT_TIMED_OUT;
 
 /// A signal's default exit code is this and its number.
 const EXIT_SIGNAL: u8 = 128;
-const SIGKILL: u8 = 9;
+/// Exit code of a command that was killed.
+pub(crate) const EXIT_KILLED: u8 = EXIT_SIGNAL + 9;
 const SIGINT: u8 = 2;
 const SIGPIPE: u8 = 13;
 
@@ -29,6 +31,9 @@ pub(crate) struct RunReport {
     accelerator: &'static str,
     /// From the call to a machine that takes commands.
     start_ms: u64,
+    /// What the guest wanted to reach and was refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    network_refusals: Vec<RefusalReport>,
 }
 
 /// What a captured command did.
@@ -41,11 +46,24 @@ pub(crate) struct CommandFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<u8>,
     #[serde(flatten)]
+    output: OutputFields,
+    /// How long the command ran.
+    duration_ms: u64,
+}
+
+/// What a captured command printed.
+#[derive(Debug, Serialize)]
+pub(crate) struct OutputFields {
+    #[serde(flatten)]
     stdout: StdoutFields,
     #[serde(flatten)]
     stderr: StderrFields,
-    /// How long the command ran.
-    duration_ms: u64,
+}
+
+impl From<[Capture; 2]> for OutputFields {
+    fn from([stdout, stderr]: [Capture; 2]) -> Self {
+        Self { stdout: stdout.into(), stderr: stderr.into() }
+    }
 }
 
 macro_rules! output_fields {
@@ -94,13 +112,14 @@ impl RunReport {
             command: CommandFields::new(outcome.command, output),
             accelerator: accelerator_name(outcome.accelerator),
             start_ms: outcome.start_ms,
+            network_refusals: outcome.refusals.iter().map(RefusalReport::from).collect(),
         }
     }
 }
 
 impl CommandFields {
     /// Those of a command that printed `output`, standard output first.
-    pub(crate) fn new(outcome: CommandOutcome, [stdout, stderr]: [Capture; 2]) -> Self {
+    pub(crate) fn new(outcome: CommandOutcome, output: [Capture; 2]) -> Self {
         let (ended, signal) = match outcome.end {
             CommandEnd::Exited(Exit::Code(_)) => ("exited", None),
             CommandEnd::Exited(Exit::Signal(signal)) => ("signaled", Some(signal)),
@@ -111,8 +130,7 @@ impl CommandFields {
             exit_code: exit_code(outcome.end),
             ended,
             signal,
-            stdout: stdout.into(),
-            stderr: stderr.into(),
+            output: output.into(),
             duration_ms: outcome.duration_ms,
         }
     }
@@ -132,7 +150,7 @@ pub(crate) fn exit_code(end: CommandEnd) -> u8 {
         CommandEnd::Exited(Exit::Code(code)) => code,
         CommandEnd::Exited(Exit::Signal(signal)) => EXIT_SIGNAL.saturating_add(signal),
         CommandEnd::Exited(Exit::TimedOut) => EXIT_TIMED_OUT,
-        CommandEnd::Exited(Exit::Killed) => EXIT_SIGNAL + SIGKILL,
+        CommandEnd::Exited(Exit::Killed) => EXIT_KILLED,
         CommandEnd::Interrupted => EXIT_SIGNAL + SIGINT,
         CommandEnd::OutputClosed => EXIT_SIGNAL + SIGPIPE,
     }

@@ -8,6 +8,9 @@ use super::clean::one_line;
 /// Names in the text of one note.
 const NAMED_MAX: usize = 5;
 
+/// Characters of a name in the text of a note.
+const NAME_CHARS_MAX: usize = 200;
+
 /// Notes of one kind.
 #[derive(Debug, Serialize)]
 pub(crate) struct NoteReport {
@@ -33,7 +36,7 @@ impl NoteReport {
                 .map(|note| String::from_utf8_lossy(&note.path).into_owned())
                 .collect();
             let (word, words) = words(about);
-            let mut shown: Vec<String> = paths.iter().take(NAMED_MAX).map(|path| one_line(path)).collect();
+            let mut shown: Vec<String> = paths.iter().take(NAMED_MAX).map(|path| short(path)).collect();
             if shown.is_empty() {
                 shown.extend(
                     named.iter().map(|note| one_line(&note.detail)).filter(|detail| !detail.is_empty()).take(1),
@@ -48,9 +51,23 @@ impl NoteReport {
         notes.groups().map(of_group).collect()
     }
 
+    /// The note without the list of paths: enough for a model, whatever the paths are.
+    pub(crate) fn without_paths(self) -> Self {
+        Self { paths: Vec::new(), ..self }
+    }
+
     /// The note in words.
     pub(crate) fn line(&self) -> &str {
         &self.note
+    }
+}
+
+/// A path as part of a line.
+fn short(path: &str) -> String {
+    let line = one_line(path);
+    match line.char_indices().nth(NAME_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
     }
 }
 

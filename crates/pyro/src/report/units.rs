@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// So many of something: `1 file`, `3 files`.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A size in B, KiB, MiB or GiB.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -60,6 +65,11 @@ pub(crate) fn utc(unix_seconds: u64) -> String {
 
 /// Rows as aligned columns; the last one is not padded.
 pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    columns_and_numbers(rows, 0)
+}
+
+/// The same with the last `numbers` columns aligned at their right, as numbers are compared.
+pub(crate) fn columns_and_numbers<const N: usize>(rows: &[[String; N]], numbers: usize) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -69,9 +79,16 @@ pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
-        for (width, cell) in widths.iter().zip(row) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count()));
+        for (index, (width, cell)) in widths.iter().zip(row).enumerate() {
+            let blanks = std::iter::repeat_n(' ', width - cell.chars().count());
+            if index + numbers >= N {
+                line.extend(blanks);
+                line.push_str(cell);
+            } else {
+                line.push_str(cell);
+                line.extend(blanks);
+            }
+            line.push_str("  ");
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -112,5 +129,7 @@ mod tests {
     fn columns_align() {
         let rows = [["a".to_owned(), "b".to_owned()], ["longer".to_owned(), String::new()]];
         assert_eq!(super::columns(&rows), "a       b\nlonger\n");
+        let rows = [["a".to_owned(), "10".to_owned()], ["longer".to_owned(), "9".to_owned()]];
+        assert_eq!(super::columns_and_numbers(&rows, 1), "a       10\nlonger   9\n");
     }
 }

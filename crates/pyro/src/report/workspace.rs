@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use pyro_engine::store::workspace_record::{Origin, StateRecord, WorkspacePhase, WorkspaceRecord};
+use pyro_engine::store::workspace_record::{Origin, RemovedWorkspace, StateRecord, WorkspacePhase, WorkspaceRecord};
 use pyro_engine::workspace::Workspace;
 use pyro_engine::workspace::create::Created;
-use pyro_engine::workspace::lifecycle::WorkspaceStatus;
+use pyro_engine::workspace::lifecycle::{Updated, WorkspaceStatus, lacks_network};
 use serde::Serialize;
 
 use super::clean::one_line;
+use super::crossings::CrossingTotals;
 use super::env::Moment;
+use super::network::{NetworkReport, TrafficReport};
 use super::seed::NoteReport;
 use super::{Report, units};
 
@@ -37,6 +39,9 @@ pub(crate) struct WorkspaceReport {
     ttl_seconds: u64,
     created_at: Moment,
     used_at: Moment,
+    /// When a stopped one will be removed, unless it is started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_until: Option<Moment>,
     /// How often it was reset.
     reset_count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,6 +54,11 @@ pub(crate) struct WorkspaceReport {
     /// What it began with.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<SeedReport>,
+    /// What its guest may reach.
+    network: NetworkReport,
+    /// Services that ended with its machine just now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ended_services: Vec<String>,
 }
 
 /// A workspace that was just made.
@@ -59,11 +69,15 @@ pub(crate) struct CreatedReport {
     /// What its user should know of its seed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) seed_notes: Vec<NoteReport>,
+    /// Names of the secrets that its commands can be given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<String>,
 }
 
 impl From<Created> for CreatedReport {
     fn from(Created { workspace, notes }: Created) -> Self {
-        Self { workspace: workspace.into(), seed_notes: NoteReport::of(&notes) }
+        let secrets = workspace.record.secrets.iter().cloned().collect();
+        Self { workspace: workspace.into(), seed_notes: NoteReport::of(&notes), secrets }
     }
 }
 
@@ -73,7 +87,7 @@ impl Report for CreatedReport {
     }
 }
 
-/// Who made a workspace.
+/// Who made a workspace, or asked for a command: a chat host and its session, or nobody but the command line.
 #[derive(Debug, Serialize)]
 pub(crate) struct MadeBy {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +107,7 @@ struct SeedReport {
 
 impl From<Workspace> for WorkspaceReport {
     fn from(workspace: Workspace) -> Self {
+        let kept_until = workspace.kept_until_seconds().map(Moment);
         let WorkspaceRecord {
             id,
             name,
@@ -105,6 +120,7 @@ impl From<Workspace> for WorkspaceReport {
             created_at_seconds,
             made_by,
             seed,
+            network,
             ..
         } = workspace.record;
         let StateRecord { phase, reason, used_at_seconds, reset_count, reset_at_seconds, accelerator, .. } =
@@ -122,6 +138,7 @@ impl From<Workspace> for WorkspaceReport {
             ttl_seconds,
             created_at: Moment(created_at_seconds),
             used_at: Moment(used_at_seconds),
+            kept_until,
             reset_count,
             reset_at: reset_at_seconds.map(Moment),
             accelerator,
@@ -132,7 +149,24 @@ impl From<Workspace> for WorkspaceReport {
                 bytes: seed.bytes,
                 digest: seed.digest,
             }),
+            network: network.into(),
+            ended_services: Vec::new(),
         }
+    }
+}
+
+impl WorkspaceReport {
+    /// The same, with what ended with its machine.
+    pub(crate) fn with_ended(self, ended_services: Vec<String>) -> Self {
+        Self { ended_services, ..self }
+    }
+}
+
+impl From<Updated> for WorkspaceReport {
+    fn from(Updated { workspace, network_at_next_start }: Updated) -> Self {
+        let mut report = Self::from(workspace);
+        report.network.at_next_start = network_at_next_start;
+        report
     }
 }
 
@@ -142,10 +176,35 @@ impl From<Origin> for MadeBy {
     }
 }
 
+/// How much of a session's name tells it apart, in characters: of an id that begins with the time, all of the time.
+const SESSION_SHORT_CHARS: usize = 13;
+
 impl MadeBy {
-    /// For a person, in a word.
-    fn word(&self) -> String {
-        one_line(self.host.as_deref().unwrap_or("command line"))
+    /// For a person: the host, and enough of its session to tell it from others.
+    pub(super) fn word(&self) -> String {
+        let host = one_line(self.host.as_deref().unwrap_or("command line"));
+        match self.short_session() {
+            Some(session) => format!("{host} {session}"),
+            None => host,
+        }
+    }
+
+    /// The same for a line of a log, which says nothing of the command line.
+    pub(super) fn of_command(&self) -> String {
+        if self.host.is_some() { format!(" by {}", self.word()) } else { String::new() }
+    }
+
+    /// For a person who wants to know all of it.
+    fn whole(&self) -> String {
+        let host = one_line(self.host.as_deref().unwrap_or("command line"));
+        match &self.session {
+            Some(session) => format!("{host}, session {}", one_line(session)),
+            None => host,
+        }
+    }
+
+    fn short_session(&self) -> Option<String> {
+        self.session.as_ref().map(|session| one_line(session).chars().take(SESSION_SHORT_CHARS).collect())
     }
 }
 
@@ -161,19 +220,26 @@ impl WorkspaceReport {
         let emulated = if self.accelerator.as_deref() == Some("tcg") { ", in software emulation" } else { "" };
         let size = format!("{} vCPU, {} MiB memory, {} GiB disk", self.vcpu_count, self.mem_mib, self.disk_gib);
         line("machine", format!("{size}{emulated}"));
+        line("network", self.network.line());
         if !self.labels.is_empty() {
             let labels: Vec<String> = self.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             line("labels", labels.join(", "));
         }
-        line("made", format!("{} by {}", self.created_at.ago(), self.made_by.word()));
+        line("made", format!("{} by {}", self.created_at.ago(), self.made_by.whole()));
         line("used", self.used_at.ago());
+        if let Some(until) = self.kept_until {
+            line("kept until", format!("{}, unless it is started", units::utc(until.0)));
+        }
         line("time to live", format!("{} unused", units::duration(Duration::from_secs(self.ttl_seconds))));
         if let Some(seed) = &self.seed {
-            let what = format!("{} ({} entries, {})", one_line(&seed.source), seed.entries, units::size(seed.bytes));
-            line("seed", what);
+            let what = units::count(seed.entries, "entry", "entries");
+            line("seed", format!("{} ({what}, {})", one_line(&seed.source), units::size(seed.bytes)));
         }
         if let Some(at) = self.reset_at {
             line("resets", format!("{}, the last {}", self.reset_count, at.ago()));
+        }
+        if !self.ended_services.is_empty() {
+            lines.push(["ended".to_owned(), format!("services {}", self.ended_services.join(", "))]);
         }
         lines
     }
@@ -190,20 +256,43 @@ impl Report for WorkspaceReport {
 pub(crate) struct WorkspaceList {
     /// The one that was used last first.
     pub(crate) workspaces: Vec<WorkspaceReport>,
+    /// Those that were removed within the last week because they had been stopped for too long.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) removed: Vec<RemovedReport>,
+}
+
+/// A workspace that was removed because it had been stopped for too long.
+#[derive(Debug, Serialize)]
+pub(crate) struct RemovedReport {
+    id: String,
+    name: Option<String>,
+    environment: String,
+    removed_at: Moment,
+    #[serde(skip)]
+    days_stopped: u64,
+}
+
+impl From<RemovedWorkspace> for RemovedReport {
+    fn from(removed: RemovedWorkspace) -> Self {
+        let days_stopped = removed.days_stopped();
+        let RemovedWorkspace { id, name, environment, removed_at_seconds, .. } = removed;
+        Self { id, name, environment, removed_at: Moment(removed_at_seconds), days_stopped }
+    }
 }
 
 impl Report for WorkspaceList {
     fn text(&self, _: bool) -> String {
         if self.workspaces.is_empty() {
-            return "no workspaces; 'pyro workspace create debian:12' makes one\n".to_owned();
+            return format!("no workspaces; 'pyro workspace create debian:12' makes one\n{}", self.removed_lines());
         }
-        let mut rows = vec![["ID", "NAME", "STATE", "ENVIRONMENT", "USED", "MADE BY"].map(str::to_owned)];
+        let mut rows = vec![["ID", "NAME", "STATE", "ENVIRONMENT", "NETWORK", "USED", "MADE BY"].map(str::to_owned)];
         rows.extend(self.workspaces.iter().map(|row| {
             [
                 row.id.clone(),
                 row.name.clone().unwrap_or_else(|| "-".to_owned()),
                 row.state.to_owned(),
                 row.environment.clone(),
+                row.network.policy.to_owned(),
                 row.used_at.ago(),
                 row.made_by.word(),
             ]
@@ -215,7 +304,17 @@ impl Report for WorkspaceList {
                     writeln!(text, "{} is {}: {}", row.name.as_ref().unwrap_or(&row.id), row.state, one_line(reason));
             }
         }
-        text
+        text + &self.removed_lines()
+    }
+}
+
+impl WorkspaceList {
+    fn removed_lines(&self) -> String {
+        let line = |one: &RemovedReport| {
+            let (called, ago) = (one.name.as_ref().unwrap_or(&one.id), one.removed_at.ago());
+            format!("{} was removed {ago}: it had been stopped for {} days\n", one_line(called), one.days_stopped)
+        };
+        self.removed.iter().map(line).collect()
     }
 }
 
@@ -226,34 +325,69 @@ pub(crate) struct StatusReport {
     workspace: WorkspaceReport,
     /// Numbers of the commands that run.
     running_commands: Vec<u64>,
+    /// Names of the services that run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    services: Vec<String>,
     /// Commands that were run in it.
     command_count: u64,
+    /// Shells that run.
+    running_shells: Vec<String>,
     /// Room that its own files take on this host.
     disk_bytes: u64,
+    /// What crossed its border, added up.
+    crossings: CrossingTotals,
+    /// Its secrets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secrets: Vec<SecretRow>,
     /// Since it was last used; 0 while it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_ms: Option<u64>,
     /// Since its machine was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     uptime_ms: Option<u64>,
+    /// Why its guest stands still, if it does; it goes on by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<String>,
+    /// What went over its network since its machine was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traffic: Option<TrafficReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     supervisor_pid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     machine_pid: Option<u32>,
 }
 
+/// A secret of a workspace.
+#[derive(Debug, Serialize)]
+struct SecretRow {
+    name: String,
+    /// Whether its supervisor knows it: one that is started anew has to be told again.
+    known: bool,
+}
+
 impl From<WorkspaceStatus> for StatusReport {
-    fn from(WorkspaceStatus { workspace, live, disk_bytes, command_count }: WorkspaceStatus) -> Self {
+    fn from(status: WorkspaceStatus) -> Self {
+        let WorkspaceStatus { workspace, live, disk_bytes, command_count, crossings } = status;
+        let known = live.as_ref().map_or(&[][..], |live| &live.secrets);
+        let secrets = workspace.record.secrets.iter();
+        let secrets = secrets.map(|name| SecretRow { name: name.clone(), known: known.contains(name) }).collect();
         let (supervisor_pid, machine_pid) = (workspace.state.supervisor_pid, workspace.state.machine_pid);
+        let network_at_next_start = lacks_network(&workspace, live.as_ref());
         Self {
+            services: live.as_ref().map(|live| live.services.clone()).unwrap_or_default(),
             running_commands: live.as_ref().map(|live| live.running.clone()).unwrap_or_default(),
+            running_shells: live.iter().flat_map(|live| &live.shells).map(ToString::to_string).collect(),
             idle_ms: live.as_ref().map(|live| live.idle_ms),
             uptime_ms: live.as_ref().map(|live| live.uptime_ms),
+            traffic: live.as_ref().and_then(|live| live.network.as_ref()).map(TrafficReport::from),
+            paused: live.and_then(|live| live.stalled),
             command_count,
             disk_bytes,
+            crossings: crossings.into(),
+            secrets,
             supervisor_pid,
             machine_pid,
-            workspace: workspace.into(),
+            workspace: Updated { workspace, network_at_next_start }.into(),
         }
     }
 }
@@ -262,6 +396,9 @@ impl Report for StatusReport {
     fn text(&self, _: bool) -> String {
         let mut lines = self.workspace.lines();
         let mut line = |name: &str, value: String| lines.push([name.to_owned(), value]);
+        if let Some(paused) = &self.paused {
+            line("paused", format!("{}; it goes on by itself when it can", one_line(paused)));
+        }
         if let Some(uptime_ms) = self.uptime_ms {
             line("up", units::duration(Duration::from_millis(uptime_ms)));
         }
@@ -273,7 +410,26 @@ impl Report for StatusReport {
             }
         };
         line("commands", format!("{}{running}", self.command_count));
+        if !self.running_shells.is_empty() {
+            line("shells", self.running_shells.join(", "));
+        }
+        if let Some(traffic) = &self.traffic {
+            line("traffic", traffic.line());
+        }
+        if !self.services.is_empty() {
+            line("services", self.services.join(", "));
+        }
         line("on disk", units::size(self.disk_bytes));
+        if !self.secrets.is_empty() {
+            let word = |secret: &SecretRow| match secret.known {
+                true => secret.name.clone(),
+                false => format!("{} (to be told again at a start)", secret.name),
+            };
+            line("secrets", self.secrets.iter().map(word).collect::<Vec<_>>().join(", "));
+        }
+        if let Some(crossed) = self.crossings.line() {
+            line("crossings", crossed);
+        }
         if let (Some(supervisor), Some(machine)) = (self.supervisor_pid, self.machine_pid) {
             line("processes", format!("{supervisor} (supervisor), {machine} (hypervisor)"));
         }
@@ -296,7 +452,8 @@ impl Report for DeletedReport {
     }
 }
 
-fn phase_name(phase: WorkspacePhase) -> &'static str {
+/// A phase as users know it.
+pub(crate) fn phase_name(phase: WorkspacePhase) -> &'static str {
     match phase {
         WorkspacePhase::Creating => "creating",
         WorkspacePhase::Running => "running",
