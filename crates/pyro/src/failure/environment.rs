@@ -5,6 +5,7 @@ use pyro_engine::store::lock::LockError;
 use pyro_engine::supervisor::start::StartError;
 use pyro_engine::workspace::env::PullError;
 use pyro_engine::workspace::machines::MachineError;
+use pyro_engine::workspace::network::NetworkError;
 use pyro_engine::workspace::run::RunError;
 
 use super::{Failure, Kind, sort_nearest_first};
@@ -23,12 +24,35 @@ impl From<RunError> for Failure {
     }
 }
 
+impl From<NetworkError> for Failure {
+    fn from(error: NetworkError) -> Self {
+        let failure = Self::of(Kind::Usage, &error);
+        match &error {
+            NetworkError::Rule(_) => {
+                failure.hint("name a host such as db.example.org:5432 or 10.0.0.7, a domain such as *.example.org")
+            }
+            NetworkError::TooMany { .. } => failure.hint("name a domain with *. instead of many below it"),
+            NetworkError::Off { .. } => failure.hint("give it a network with the policy egress, or leave that out"),
+            NetworkError::NoRule { known, .. } if known.is_empty() => failure.hint("there is none of that kind"),
+            NetworkError::NoRule { known, .. } => failure.hint(format!("there are {}", known.join(", "))),
+            NetworkError::NoProxy => {
+                failure.hint("http_proxy and https_proxy, or all_proxy, name the proxy of this host")
+            }
+            NetworkError::BadProxy { .. } => failure
+                .hint("write it as http://HOST:PORT, https:// or socks5h:// in http_proxy, https_proxy or all_proxy"),
+            NetworkError::ProxyBeyondDomains => failure.hint("leave the domains out, or the proxy"),
+        }
+    }
+}
+
 impl From<MachineError> for Failure {
     fn from(error: MachineError) -> Self {
         match error {
             MachineError::Driver(error) => error.into(),
             MachineError::Start(error) => error.into(),
             MachineError::BlankDisk(error) => Self::from(*error),
+            MachineError::Network(error) => Self::from(error),
+            MachineError::Record(_) => Self::of(Kind::HostNotReady, &error).hint("is its directory still there?"),
             MachineError::Name(_) => Self::of(Kind::HostNotReady, &error).hint("is /dev/urandom there?"),
         }
     }

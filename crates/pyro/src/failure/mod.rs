@@ -1,10 +1,13 @@
 //! The only place where errors become words: what failed, why, what to do next, and the exit code.
 //!
 //! A failure is at most three lines on standard error, and the same three things as `error` of a JSON object. Only a
-//! guest that did not boot adds the last lines of its console below them, and a patch that does not fit the lines it meets.
+//! guest that did not boot adds the last lines of its console below them, a service that is not ready the last it printed, and a
+//! patch that does not fit the lines it meets.
 
 mod archive;
 mod environment;
+mod host;
+mod service;
 mod tool;
 mod words;
 mod workspace;

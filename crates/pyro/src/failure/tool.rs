@@ -21,11 +21,16 @@ impl From<ToolError> for Failure {
             ToolError::Ended { .. } => {
                 Self::of(Kind::Guest, &error).hint("is the guest short of memory? try again, or ask for less at once")
             }
+            ToolError::Silent { .. } => Self::of(Kind::Guest, &error)
+                .hint("ask for less at once; if the guest hangs, 'pyro workspace reset' gives it a fresh machine"),
             ToolError::Lost { .. } => {
                 Self::of(Kind::Guest, &error).hint("'pyro workspace status' says what became of it")
             }
             ToolError::Garbled { .. } => Self::of(Kind::Guest, &error).hint(RESET),
             ToolError::TooLong { .. } => Self::of(Kind::Guest, &error).hint("ask for less at once"),
+            ToolError::Record { .. } => {
+                Self::of(Kind::HostNotReady, &error).hint("is there room where pyro keeps its state?")
+            }
             ToolError::Input { .. } => Self::of(Kind::HostNotReady, &error).hint("look where the input comes from"),
             ToolError::Output { .. } => {
                 Self::of(Kind::HostNotReady, &error).hint("look where the output goes: is there room?")
@@ -48,6 +53,9 @@ fn of_fault(fault: &Fault) -> Failure {
         }
         FaultKind::LimitReached => failure(Kind::Conflict).hint("end other commands first"),
         FaultKind::Io => failure(Kind::Guest).hint("a command in the guest may say more"),
+        FaultKind::ConnectionRefused | FaultKind::NotReady => {
+            failure(Kind::Guest).hint("is it started, and does it listen there?")
+        }
         FaultKind::ProgramNotExecutable
         | FaultKind::WrongPhase
         | FaultKind::DeviceMissing
@@ -65,7 +73,7 @@ impl From<BadPath> for Failure {
 impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
         match &error {
-            ChangeError::TooLarge { .. } => {
+            ChangeError::TooLarge => {
                 Self::of(Kind::Usage, &error).hint("send it with 'pyro workspace sync push', or in parts")
             }
             ChangeError::Missing { nearest, difference, path } => {
@@ -94,6 +102,10 @@ impl From<PatchError> for Failure {
             PatchError::Rejected { ref rejections, count } => {
                 let mut details: Vec<String> =
                     rejections.iter().take(REJECTIONS_SHOWN_MAX).flat_map(rejection_lines).collect();
+                if count == 1 && !details.is_empty() {
+                    // The error says it already.
+                    details.remove(0);
+                }
                 let left = count.saturating_sub(REJECTIONS_SHOWN_MAX as u64);
                 if left > 0 {
                     details.push(format!("and {left} more"));
@@ -116,6 +128,8 @@ impl From<ExportError> for Failure {
                 words(Kind::Usage).hint("make its directory first, or name another place")
             }
             ExportError::Write { .. } => words(Kind::HostNotReady).hint("is there room, and is the directory yours?"),
+            ExportError::Secrets { .. } => words(Kind::Conflict)
+                .hint("nothing was written; take it out of the guest's files, or write it with --with-secrets"),
             ExportError::TooMuch { .. } => words(Kind::Conflict).hint("export a part of it"),
             ExportError::Diff(error) => error.into(),
             ExportError::Tool(error) => error.into(),

@@ -137,8 +137,12 @@ pub(super) fn not_started(fault: &Fault) -> Failure {
         FaultKind::WrongKind => failure(Kind::Usage).hint("name one of the right kind"),
         FaultKind::TooLarge => failure(Kind::Usage).hint("send less at once"),
         FaultKind::NoSpace => failure(Kind::Guest).hint("free room on the guest's disk"),
-        FaultKind::WrongPhase | FaultKind::DeviceMissing | FaultKind::Mount | FaultKind::Defect | FaultKind::Io => {
-            failure(Kind::Guest).hint(TRY_AGAIN)
-        }
+        FaultKind::ConnectionRefused
+        | FaultKind::NotReady
+        | FaultKind::WrongPhase
+        | FaultKind::DeviceMissing
+        | FaultKind::Mount
+        | FaultKind::Defect
+        | FaultKind::Io => failure(Kind::Guest).hint(TRY_AGAIN),
     }
 }

@@ -1,6 +1,10 @@
 //! The words for what goes wrong with a workspace.
 
+use pyro_engine::store::disk_record::{BASELINE, SnapshotError};
+use pyro_engine::store::shell_record::ShellId;
 use pyro_engine::supervisor::protocol::{Refusal, RefusalKind};
+use pyro_engine::supervisor::secrets::BadSecret;
+use pyro_engine::supervisor::shell_protocol::ShellDenial;
 use pyro_engine::workspace::WorkspaceError;
 use pyro_engine::workspace::client::ClientError;
 use pyro_engine::workspace::command::Fault;
@@ -11,6 +15,7 @@ use pyro_engine::workspace::sync::PushError;
 
 use super::words::not_started;
 use super::{Failure, Kind, sort_nearest_first};
+use crate::report::env::Moment;
 
 const SEE_LIST: &str = "'pyro workspace list' shows what there is";
 
@@ -19,6 +24,8 @@ impl From<WorkspaceError> for Failure {
         let words = |kind| Self::of(kind, &error);
         match &error {
             WorkspaceError::NotFound { word, known } => words(Kind::NotFound).hint(known_words(word, known)),
+            WorkspaceError::Removed { removed, .. } => words(Kind::NotFound)
+                .hint(format!("that was {}; create a new one", Moment(removed.removed_at_seconds).ago())),
             WorkspaceError::Ambiguous { matches, .. } => {
                 words(Kind::Usage).hint(format!("it may be {}", matches.join(", ")))
             }
@@ -35,12 +42,23 @@ impl From<WorkspaceError> for Failure {
                 words(Kind::Conflict).hint(format!("'pyro workspace start {id}' tries again; its disk is as it was"))
             }
             WorkspaceError::Running { id } => words(Kind::Conflict).hint(format!("'pyro workspace exec {id}' uses it")),
+            WorkspaceError::Snapshot { id, error: snapshot } => {
+                words(snapshot_kind(snapshot)).hint(snapshot_hint(id, snapshot))
+            }
+            WorkspaceError::DiskInUse { id } => words(Kind::Conflict).hint(format!(
+                "'pyro workspace file list {id}' looks at it as it is; 'pyro workspace stop {id}' stops it"
+            )),
+            WorkspaceError::SecretsOnDisk { id, .. } => words(Kind::Conflict).hint(format!(
+                "start it with its secrets, and 'pyro workspace file read {id}' cuts them out; or pass --with-secrets"
+            )),
+            WorkspaceError::OutputExists { .. } => words(Kind::Conflict).hint("choose another output"),
+            WorkspaceError::DiskNotClean { .. } => words(Kind::Guest).hint("try again when this host is less busy"),
             WorkspaceError::UnseenChanges { id, .. } => {
                 words(Kind::Conflict).hint(format!("'pyro workspace diff {id}' shows them; --force deletes them, too"))
             }
-            WorkspaceError::UnknownChanges { id } => {
-                words(Kind::Conflict).hint(format!("start it and look, or delete it with --force: {id}"))
-            }
+            WorkspaceError::UnknownChanges { id } => words(Kind::Conflict).hint(format!(
+                "'pyro workspace start {id}', then 'diff {id}' shows them; 'delete {id} --force' deletes them, too"
+            )),
             WorkspaceError::EnvironmentChanged { .. } => {
                 words(Kind::Conflict).hint("create a new workspace; this one's disk cannot be used any more")
             }
@@ -49,9 +67,17 @@ impl From<WorkspaceError> for Failure {
             }
             WorkspaceError::StillBorn { .. } => words(Kind::Internal).hint("read its log, then try again"),
             WorkspaceError::MakerGone { .. } => words(Kind::Conflict).hint("make it again"),
+            WorkspaceError::NoService { .. }
+            | WorkspaceError::ServiceNotReady { .. }
+            | WorkspaceError::PortTaken { .. } => super::service::words(&error),
             WorkspaceError::NoCommand { id, .. } => {
                 words(Kind::NotFound).hint(format!("'pyro workspace logs {id}' shows what was run"))
             }
+            WorkspaceError::NoShell { known, id, .. } => words(Kind::NotFound).hint(known_shells(known, id)),
+            WorkspaceError::NoScreen { id, shell } => words(Kind::NotFound)
+                .hint(format!("'pyro workspace shell read {id} {shell}' without --screen shows what it printed")),
+            WorkspaceError::OutputDropped { .. } => words(Kind::NotFound)
+                .hint("the newest 512 MiB of output are kept; run it again, into a file in the guest"),
             WorkspaceError::File { .. } => {
                 words(Kind::HostNotReady).hint("is the disk full, or the directory not yours?")
             }
@@ -59,9 +85,38 @@ impl From<WorkspaceError> for Failure {
             WorkspaceError::Birth { .. }
             | WorkspaceError::Environment(_)
             | WorkspaceError::Machine(_)
+            | WorkspaceError::Network(_)
             | WorkspaceError::Seed(_)
             | WorkspaceError::Diff(_)
             | WorkspaceError::Client(_) => of_others(error),
+        }
+    }
+}
+
+fn snapshot_kind(error: &SnapshotError) -> Kind {
+    match error {
+        SnapshotError::NotFound { .. } => Kind::NotFound,
+        SnapshotError::Taken { .. } | SnapshotError::Baseline | SnapshotError::TooMany | SnapshotError::TooDeep => {
+            Kind::Conflict
+        }
+    }
+}
+
+fn snapshot_hint(id: &str, error: &SnapshotError) -> String {
+    match error {
+        SnapshotError::NotFound { name, known } => {
+            let mut names: Vec<&str> = known.iter().map(String::as_str).collect();
+            sort_nearest_first(name, &mut names);
+            format!("there are {}", names.join(", "))
+        }
+        SnapshotError::Taken { name } if name == BASELINE => "choose another name".to_owned(),
+        SnapshotError::Taken { .. } => "choose another name, or delete that one".to_owned(),
+        SnapshotError::Baseline => format!("'pyro workspace delete {id}' removes the whole workspace"),
+        SnapshotError::TooMany => format!("'pyro workspace snapshot delete {id} NAME' makes room"),
+        SnapshotError::TooDeep => {
+            format!(
+                "'pyro workspace reset {id} --snapshot NAME' to an older one makes room; or export, and create a new one"
+            )
         }
     }
 }
@@ -78,10 +133,28 @@ fn of_others(error: WorkspaceError) -> Failure {
         }
         WorkspaceError::Environment(error) => error.into(),
         WorkspaceError::Machine(error) => MachineError::into(error),
+        WorkspaceError::Network(error) => error.into(),
         WorkspaceError::Client(error) => error.into(),
         WorkspaceError::Seed(error) => error.into(),
         WorkspaceError::Diff(error) => error.into(),
         error => Failure::of(Kind::Internal, &error),
+    }
+}
+
+impl From<BadSecret> for Failure {
+    fn from(error: BadSecret) -> Self {
+        let hint = match &error {
+            BadSecret::Name { .. } => {
+                "a name has letters, digits and underscores, 64 at most, and begins with no digit"
+            }
+            BadSecret::Twice { .. } => "give each once",
+            BadSecret::Empty { .. } => "is its file empty?",
+            BadSecret::TooLong { .. } | BadSecret::TooMany => "put a key there that opens the rest elsewhere",
+            BadSecret::ZeroByte { .. } => {
+                "encode it, as in: base64 file | pyro workspace create … --secret-file NAME=-"
+            }
+        };
+        Self::of(Kind::Usage, &error).hint(hint)
     }
 }
 
@@ -136,6 +209,10 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::Refused(refusal) => refusal_words(refusal),
             ClientError::Gone { .. } => Self::of(Kind::Guest, &error).hint(SEE_LIST),
+            ClientError::TooLong => Self::of(Kind::Usage, &error).hint("pass less at once, or write it to a file and name that"),
+            ClientError::Silent { ref id, .. } => Self::of(Kind::Guest, &error).hint(format!(
+                "try again in a minute: it may be busy with a reset; 'pyro workspace delete {id} --force' ends one that hangs"
+            )),
             ClientError::Nonsense { .. } => {
                 Self::of(Kind::Internal, &error).hint("was it started by another pyro? stop it and start it again")
             }
@@ -156,10 +233,52 @@ fn refusal_words(refusal: Refusal) -> Failure {
         RefusalKind::Protocol => failure(Kind::Internal)
             .hint("it was started by another pyro: stop it with that one, start it with this one"),
         RefusalKind::Phase => failure(Kind::Conflict).hint("wait until that is done"),
+        RefusalKind::Secret => failure(Kind::NotFound).hint(
+            "'pyro workspace status' names its secrets; one is told with 'start --secret-file NAME=PATH' after a 'stop'",
+        ),
         RefusalKind::NotFound => failure(Kind::NotFound).hint("'pyro workspace logs' shows what was run"),
+        RefusalKind::Shell(denial) => {
+            let (kind, hint) = match denial {
+                ShellDenial::Unknown => (Kind::NotFound, "'pyro workspace shell list' shows those there are"),
+                ShellDenial::Ended => {
+                    (Kind::Conflict, "'pyro workspace shell read' shows what it printed; open another one")
+                }
+                ShellDenial::InputFull => {
+                    (Kind::Conflict, "look at its screen; 'pyro workspace shell signal' interrupts the program")
+                }
+                ShellDenial::TooMany => (Kind::Conflict, "'pyro workspace shell close' ends one"),
+                ShellDenial::NoTerminal => (Kind::Internal, "stop the workspace and start it again with this pyro"),
+            };
+            failure(kind).hint(hint)
+        }
+        RefusalKind::Snapshot => failure(Kind::Conflict).hint("'pyro workspace snapshot list' shows what there is"),
+        RefusalKind::Stalled => failure(Kind::HostNotReady).hint("make room on the host's disk: it goes on by itself"),
+        RefusalKind::Unresponsive => failure(Kind::Guest).hint("'pyro workspace reset' gives it a fresh machine"),
+        RefusalKind::NoService => failure(Kind::NotFound).hint("'pyro workspace service list' shows what there is"),
+        RefusalKind::ServiceRuns => {
+            failure(Kind::Conflict).hint("'pyro workspace service stop' ends it; or choose another name")
+        }
+        RefusalKind::ServiceForgotten => {
+            failure(Kind::Conflict).hint("start it anew with 'pyro workspace service start'")
+        }
+        RefusalKind::NoPort => failure(Kind::NotFound).hint("'pyro workspace port list' shows what there is"),
+        RefusalKind::PortTaken(_) => failure(Kind::Conflict).hint("choose another port of this host"),
+        RefusalKind::PortDenied(_) => failure(Kind::HostNotReady).hint("choose a port from 1024 on"),
+        RefusalKind::PublishDenied => {
+            failure(Kind::Conflict).hint("'pyro workspace update' with --network-policy egress+published-ports lets it")
+        }
+        RefusalKind::LimitReached => failure(Kind::Conflict).hint("end some of them first"),
         RefusalKind::MachineLost => failure(Kind::Guest).hint(SEE_LIST),
         RefusalKind::Host => failure(Kind::HostNotReady).hint("'pyro doctor' says what this host lacks"),
     }
+}
+
+fn known_shells(known: &[ShellId], workspace: &str) -> String {
+    if known.is_empty() {
+        return format!("there is none; 'pyro workspace shell open {workspace}' opens one");
+    }
+    let names: Vec<String> = known.iter().map(ToString::to_string).collect();
+    format!("there are {}", names.join(", "))
 }
 
 fn known_words(word: &str, known: &[String]) -> String {
@@ -169,6 +288,7 @@ fn known_words(word: &str, known: &[String]) -> String {
     match names.as_slice() {
         [] => "there is none yet; 'pyro workspace create debian:12' makes one".to_owned(),
         names if names.len() > NAMES_MAX => format!("there are {}, …; {SEE_LIST}", names[..NAMES_MAX].join(", ")),
+        [name] => format!("there is only {name}"),
         names => format!("there are {}", names.join(", ")),
     }
 }
