@@ -14,6 +14,9 @@ pub(super) const CHARS_MAX: usize = 36_000;
 /// Lines that every host passes on: the least of them keeps 2,000.
 pub(super) const LINES_MAX: usize = 1_900;
 
+/// Characters of a line in a failure.
+const LINE_CHARS_MAX: usize = 600;
+
 /// What a tool answers.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -26,7 +29,12 @@ pub(super) enum Answer {
 impl Answer {
     /// A record.
     pub(super) fn record(record: &impl Serialize) -> Self {
-        Self::Record(serde_json::to_value(record).expect("reports have string keys and no failing part"))
+        Self::Record(Self::value(record))
+    }
+
+    /// A record, or a part of one, as it is sent.
+    pub(super) fn value(record: &impl Serialize) -> Value {
+        serde_json::to_value(record).expect("reports have string keys and no failing part")
     }
 
     /// The answer on the wire.
@@ -38,9 +46,24 @@ impl Answer {
     }
 }
 
-/// A failure on the wire: what failed, why, what to call next.
+/// A failure on the wire: what failed, why, what to call next. What was asked for may be part of it, at any length.
 pub(super) fn failed(failure: &Failure) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(failure.for_model(for_model))])
+    let text = cut_lines(&failure.for_model(for_model));
+    CallToolResult::error(vec![ContentBlock::text(cut(&text, CHARS_DEFAULT, ""))])
+}
+
+/// Text whose lines are as long as somebody reads them: of a longer one the beginning and the end are kept.
+fn cut_lines(text: &str) -> String {
+    let shorter = |line: &str| match line.chars().count() {
+        ..=LINE_CHARS_MAX => line.to_owned(),
+        count => {
+            let (head, tail) = (LINE_CHARS_MAX * 2 / 3, LINE_CHARS_MAX / 4);
+            let first: String = line.chars().take(head).collect();
+            let last: String = line.chars().skip(count - tail).collect();
+            format!("{first}[… {} characters …]{last}", count - head - tail)
+        }
+    };
+    text.lines().map(shorter).collect::<Vec<_>>().join("\n")
 }
 
 /// Text cut to `chars_max` characters and [`LINES_MAX`] lines: its beginning and its end are kept, and a line in the middle says

@@ -1,19 +1,27 @@
 //! `workspace_diff`: what a workspace changed, as a patch.
 
-use pyro_engine::workspace::diff::{ChangeStatus, DiffRequest, DiffSummary, NoteKind, names, patch};
-use pyro_engine::workspace::seen::Seen;
+use pyro_engine::progress::Progress;
+use pyro_engine::store::disk_record::BASELINE;
+use pyro_engine::workspace::between::Between;
+use pyro_engine::workspace::client::Connection;
+use pyro_engine::workspace::diff::{ChangeStatus, DiffRequest, DiffSummary, NoteKind, names};
+use pyro_engine::workspace::seen::show;
+use pyro_engine::workspace::tool::ToolHost;
 use rmcp::model::JsonObject;
 use rmcp::schemars;
 use serde::Deserialize;
 
-use super::answer::{Answer, CHARS_DEFAULT, CHARS_MAX, cut, readable};
-use super::arguments::{read, within};
+use super::answer::{Answer, cut, readable};
+use super::arguments::{chars, chars_default, read};
 use super::files::with_note;
-use super::server::{Ready, Server};
+use super::server::{Ready, Server, teach};
 use super::tool::{Promise, ToolDef, schema_of};
 use crate::failure::Failure;
 use crate::report::captured::Capture;
 use crate::report::clean::one_line;
+
+/// Paths with secrets that a summary shows.
+const SECRETS_NAMED_MAX: usize = 20;
 
 /// Names that a summary shows.
 const NAMES_MAX: usize = 500;
@@ -27,6 +35,44 @@ pub(super) const DIFF: ToolDef = ToolDef {
     schema: schema_of::<DiffArguments>,
     call: |server, arguments, _| Box::pin(diff(server, arguments)),
 };
+
+/// The same with what it is compared with.
+pub(super) const DIFF_FROM: ToolDef = ToolDef {
+    name: "workspace_diff",
+    title: "Show what changed in a workspace",
+    description: "Show what changed in /workspace since it was created, or since a snapshot, as a patch that git apply takes. Leaves \
+        out what git ignores. A long patch is cut; workspace_export with as_patch writes the whole one since the creation.",
+    promise: Promise::Looks,
+    schema: schema_of::<FromArguments>,
+    call: |server, arguments, _| Box::pin(diff_from(server, arguments)),
+};
+
+#[derive(Deserialize, rmcp::schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FromArguments {
+    /// Id or name
+    workspace: String,
+    /// Name of the snapshot to compare with
+    #[serde(default = "baseline")]
+    from: String,
+    /// Only what is at or below these paths
+    #[serde(default)]
+    paths: Vec<String>,
+    /// Answer with names and what happened to them, not with the patch
+    #[serde(default)]
+    names_only: bool,
+    /// New files that git ignores, too
+    #[serde(default)]
+    ignored_too: bool,
+    /// Most characters to answer with
+    #[serde(default = "chars_default")]
+    #[schemars(range(min = 200, max = 36000))]
+    max_chars: usize,
+}
+
+fn baseline() -> String {
+    BASELINE.to_owned()
+}
 
 #[derive(Deserialize, rmcp::schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,34 +94,65 @@ struct DiffArguments {
     max_chars: usize,
 }
 
-fn chars_default() -> usize {
-    CHARS_DEFAULT
+async fn diff(server: &Server, arguments: JsonObject) -> Result<Answer, Failure> {
+    compare(server, read(arguments)?).await
 }
 
-async fn diff(server: &Server, arguments: JsonObject) -> Result<Answer, Failure> {
-    let arguments: DiffArguments = read(arguments)?;
-    within("max_chars", arguments.max_chars as u64, 200, CHARS_MAX as u64)?;
+async fn compare(server: &Server, arguments: DiffArguments) -> Result<Answer, Failure> {
+    let max_chars = chars(arguments.max_chars)?;
     let whole = arguments.paths.is_empty() && !arguments.ignored_too;
     let request = DiffRequest {
         paths: arguments.paths.into_iter().map(String::into_bytes).collect(),
         all: arguments.ignored_too,
     };
     let Ready { connection, note, .. } = server.connect(&arguments.workspace).await?;
-    if arguments.names_only {
-        let summary = names(&connection, &request).await?;
-        return Ok(Answer::Text(with_note(note, cut(&head(&summary, true), arguments.max_chars, ""))));
+    let form = Form { names_only: arguments.names_only, max_chars };
+    let text = told(&connection, &request, form, Some(&connection).filter(|_| whole)).await?;
+    Ok(Answer::Text(with_note(note, text)))
+}
+
+async fn diff_from(server: &Server, arguments: JsonObject) -> Result<Answer, Failure> {
+    let FromArguments { workspace, from, paths, names_only, ignored_too, max_chars } = read(arguments)?;
+    let whole = DiffArguments { workspace, paths, names_only, ignored_too, max_chars };
+    if from == BASELINE {
+        return compare(server, whole).await;
+    }
+    let max_chars = chars(max_chars)?;
+    let DiffArguments { workspace, paths, .. } = whole;
+    let request = DiffRequest { paths: paths.into_iter().map(String::into_bytes).collect(), all: ignored_too };
+    let Ready { connection, note, .. } = server.connect(&workspace).await?;
+    let before = server.workspaces().open_snapshot(&workspace, &from, &|_: Progress| ()).await.map_err(teach)?;
+    let between = Between { before: &before, now: &connection };
+    let text = told(&between, &request, Form { names_only, max_chars }, None).await;
+    before.close().await;
+    Ok(Answer::Text(with_note(note, text?)))
+}
+
+/// How an answer is wanted.
+#[derive(Clone, Copy)]
+struct Form {
+    names_only: bool,
+    max_chars: usize,
+}
+
+/// What `host` tells, as a model reads it. `seen` is told that it was all of it, if it was.
+async fn told(
+    host: &impl ToolHost,
+    request: &DiffRequest,
+    form: Form,
+    seen: Option<&Connection>,
+) -> Result<String, Failure> {
+    if form.names_only {
+        return Ok(cut(&head(&names(host, request).await?, true), form.max_chars, ""));
     }
     let mut capture = Capture::default();
-    let mut seen = Seen::new(Some(&mut capture));
-    let summary = patch(&connection, &request, &mut seen).await?;
-    if whole {
+    let shown = show(host, request, &mut capture).await?;
+    if let Some(connection) = seen {
         // A workspace that went away meanwhile has nothing to lose any more.
-        drop(seen.tell(&connection).await);
+        drop(shown.tell(connection).await);
     }
     let (bytes, _) = capture.into_bytes();
-    let text =
-        head(&summary, false) + &cut(&readable(&bytes), arguments.max_chars, "; name paths, or export it as_patch");
-    Ok(Answer::Text(with_note(note, text)))
+    Ok(head(&shown.summary, false) + &cut(&readable(&bytes), form.max_chars, "; name paths, or export it as_patch"))
 }
 
 /// How much changed, with the names or without, and what a patch does not tell.
@@ -94,6 +171,10 @@ fn head(summary: &DiffSummary, with_names: bool) -> String {
         text.push_str(&format!("; {} {}", note.count, note_words(note.kind)));
     }
     text.push_str("]\n");
+    for holder in summary.secrets.iter().take(SECRETS_NAMED_MAX) {
+        let path = one_line(&String::from_utf8_lossy(&holder.path));
+        text.push_str(&format!("[{path} holds the secret {}, which is cut out here]\n", holder.secrets.join(", ")));
+    }
     if with_names {
         for file in summary.files.iter().take(NAMES_MAX) {
             let letter = letter(file.status);

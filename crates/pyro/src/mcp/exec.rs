@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pyro_engine::supervisor::protocol::{Ask, Steer};
+use pyro_engine::workspace::WorkspaceError;
 use pyro_engine::workspace::client::{CommandInput, ExecOptions, RunEvent, RunningCommand};
 use pyro_engine::workspace::command::{CommandOutcome, CommandRequest};
+use pyro_engine::workspace::guest_path::GuestPath;
 use pyro_engine::workspace::logs::{LoggedCommand, commands, read_output};
-use pyro_engine::workspace::{Workspace, WorkspaceError};
 use regex::Regex;
 use rmcp::model::JsonObject;
 use rmcp::schemars;
 use serde::Deserialize;
 
-use super::answer::{Answer, CHARS_DEFAULT, CHARS_MAX, LINES_MAX, cut, readable};
-use super::arguments::{read, within};
-use super::progress::beat;
+use super::answer::{Answer, CHARS_MAX, cut, readable};
+use super::arguments::{chars, chars_default, cwd_default, no_pattern, read, variables, within};
+use super::network::refusals_in;
+use super::output::{View, body, read_back};
 use super::run::{ended, shell};
 use super::server::{Server, teach};
-use super::tool::{Call, Promise, ToolDef, schema_of};
+use super::tool::{Call, Promise, ToolDef, schema_of, with_properties};
 use crate::failure::{Failure, Kind};
 use crate::report::captured::Capture;
 use crate::report::exec::LogRow;
@@ -28,12 +30,12 @@ const WAIT_SECONDS_MAX: u64 = 40;
 /// Time limit of a command that asks for none.
 const TIMEOUT_SECONDS_DEFAULT: u64 = 600;
 const TIMEOUT_SECONDS_MAX: u64 = 86_400;
-/// Bytes of a command's output that are read from the disk at a time.
-const PIECE_BYTES: u64 = 1 << 20;
 /// Bytes of each command's output in the log of all.
 const LOG_OUTPUT_BYTES: u64 = 2_000;
 /// Commands in one page of the log.
 const LOG_COMMANDS_MAX: usize = 30;
+/// A command's duration is by the guest's clock, a refusal's time by ours.
+const CLOCKS_APART_MS: u64 = 500;
 
 pub(super) const EXEC: ToolDef = ToolDef {
     name: "workspace_exec",
@@ -45,6 +47,13 @@ pub(super) const EXEC: ToolDef = ToolDef {
     promise: Promise::ChangesGuest,
     schema: schema_of::<ExecArguments>,
     call: |server, arguments, call| Box::pin(exec(server, arguments, call)),
+};
+
+/// [`EXEC`], which can also be given secrets.
+pub(super) const EXEC_FULL: ToolDef = ToolDef {
+    schema: || with_properties(schema_of::<ExecArguments>(), schema_of::<SecretArguments>()),
+    call: |server, arguments, call| Box::pin(exec_with_secrets(server, arguments, call)),
+    ..EXEC
 };
 
 pub(super) const EXEC_WAIT: ToolDef = ToolDef {
@@ -73,7 +82,7 @@ struct ExecArguments {
     workspace: String,
     /// Shell command line, run by bash as root
     command: String,
-    /// Working directory in the machine
+    /// Working directory in the machine, absolute or relative to /workspace
     #[serde(default = "cwd_default")]
     cwd: String,
     /// Variables for the command
@@ -93,6 +102,16 @@ struct ExecArguments {
     #[serde(default = "chars_default")]
     #[schemars(range(min = 200, max = 36000))]
     max_chars: usize,
+}
+
+/// What [`EXEC_FULL`] takes besides.
+#[derive(Default, Deserialize, rmcp::schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SecretArguments {
+    /// Variables to fill with secrets of the workspace, each by the secret's name; workspace_status lists the names. Their
+    /// values never appear in any answer
+    #[serde(default)]
+    secret_env: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, rmcp::schemars::JsonSchema)]
@@ -129,10 +148,6 @@ struct LogsArguments {
     since_exec: u64,
 }
 
-fn cwd_default() -> String {
-    "/workspace".to_owned()
-}
-
 fn timeout_default() -> u64 {
     TIMEOUT_SECONDS_DEFAULT
 }
@@ -141,24 +156,36 @@ fn wait_default() -> u64 {
     WAIT_SECONDS_MAX
 }
 
-fn chars_default() -> usize {
-    CHARS_DEFAULT
+async fn exec(server: &Server, arguments: JsonObject, call: &Call) -> Result<Answer, Failure> {
+    run(server, arguments, BTreeMap::new(), call).await
 }
 
-async fn exec(server: &Server, arguments: JsonObject, call: &Call) -> Result<Answer, Failure> {
+async fn exec_with_secrets(server: &Server, mut arguments: JsonObject, call: &Call) -> Result<Answer, Failure> {
+    let secrets = arguments.remove_entry("secret_env").into_iter().collect();
+    let SecretArguments { secret_env } = read(secrets)?;
+    run(server, arguments, secret_env, call).await
+}
+
+async fn run(
+    server: &Server,
+    arguments: JsonObject,
+    secret_env: BTreeMap<String, String>,
+    call: &Call,
+) -> Result<Answer, Failure> {
     let arguments: ExecArguments = read(arguments)?;
     let timeout = within("timeout_seconds", arguments.timeout_seconds, 1, TIMEOUT_SECONDS_MAX)?;
     let wait = Duration::from_secs(within("wait_seconds", arguments.wait_seconds, 0, WAIT_SECONDS_MAX)?);
     let max_chars = chars(arguments.max_chars)?;
     let ready = server.connect(&arguments.workspace).await?;
+    let began_ms = now_ms();
     let request = CommandRequest {
-        argv: shell(&arguments.command),
-        env: arguments.env.into_iter().map(|(name, value)| (name, value.into_bytes())).collect(),
-        cwd: arguments.cwd.into_bytes(),
+        argv: shell(&arguments.command)?,
+        env: variables(arguments.env),
+        cwd: GuestPath::new(&arguments.cwd)?.as_bytes().to_vec(),
         timeout: Duration::from_secs(timeout),
         terminal: None,
     };
-    let options = ExecOptions { stays: true, by: call.by.clone() };
+    let options = ExecOptions { stays: true, by: call.by.clone(), secret_env };
     let mut running = ready.connection.start_command(request, arguments.stdin.is_some(), options).await?;
     let exec_id = running.sequence.unwrap_or(0);
     let input = running.input();
@@ -166,13 +193,12 @@ async fn exec(server: &Server, arguments: JsonObject, call: &Call) -> Result<Ans
     let followed = tokio::select! {
         outcome = follow(&mut running, &mut output) => Some(outcome?),
         () = feed(arguments.stdin, &input) => None,
-        () = tokio::time::sleep(wait) => None,
+        () = tokio::time::sleep(wait.min(call.time_left())) => None,
         () = call.context.ct.cancelled() => {
             // The machine may be gone by now, which ends the command, too.
             drop(input.steer(Steer::Kill).await);
             return Err(Failure::new(Kind::Interrupted { signal: 2 }, "the call was cancelled, and its command killed"));
         }
-        never = beat(call, "the command runs") => match never {},
     };
     let mut text = ready.note.map(|note| note + "\n").unwrap_or_default();
     match followed {
@@ -181,8 +207,15 @@ async fn exec(server: &Server, arguments: JsonObject, call: &Call) -> Result<Ans
         }
         None => text.push_str(&still_running(exec_id)),
     }
+    text.push_str(&refusals_in(server, &ready.workspace, began_ms..=now_ms()).await);
     text.push_str(&body(exec_id, output, max_chars));
     Ok(Answer::Text(text))
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Keeps what a command prints until it ends.
@@ -229,27 +262,28 @@ async fn wait(server: &Server, arguments: JsonObject, call: &Call) -> Result<Ans
         tokio::select! {
             // A machine that is lost meanwhile has ended the command, which the log tells.
             _ = connection.wait(exec_id) => {}
-            () = tokio::time::sleep(limit) => {}
+            () = tokio::time::sleep(limit.min(call.time_left())) => {}
             () = call.context.ct.cancelled() => {}
-            never = beat(call, "the command runs") => match never {},
         }
         command = known().map_err(teach)?;
     }
+    let began_ms = command.started.at_ms;
+    let until_ms = command.ended.map_or_else(now_ms, |ended| began_ms + ended.duration_ms + CLOCKS_APART_MS);
+    let refusals = refusals_in(server, &workspace, began_ms..=until_ms).await;
     let row = LogRow::new(command.clone(), Capture::default());
     let head = match command.ended {
         Some(_) => format!("exec {}", row.foot().trim_start_matches('[').replacen("] ", " ", 1)),
         None => still_running(exec_id),
     };
-    let body = match (pattern, arguments.cursor) {
-        (Some(pattern), _) => matching(&workspace, exec_id, &pattern, max_chars)?,
-        (None, Some(cursor)) => page(&workspace, exec_id, cursor, max_chars)?,
-        (None, None) => {
-            let mut output = Capture::default();
-            each_piece(&workspace, exec_id, |piece| output.push(piece))?;
-            body(exec_id, output, max_chars)
-        }
+    let view = match (pattern, arguments.cursor) {
+        (Some(pattern), _) => View::Matching(pattern),
+        (None, Some(cursor)) => View::From(cursor),
+        (None, None) => View::Ends,
     };
-    Ok(Answer::Text(head + &body))
+    // There may be much of it, and other calls wait for this thread.
+    let reading = tokio::task::spawn_blocking(move || read_back(&workspace, exec_id, view, max_chars));
+    let body = reading.await.map_err(|error| Failure::of(Kind::Internal, &error))??;
+    Ok(Answer::Text(head + &refusals + &body))
 }
 
 async fn logs(server: &Server, arguments: JsonObject) -> Result<Answer, Failure> {
@@ -263,8 +297,18 @@ async fn logs(server: &Server, arguments: JsonObject) -> Result<Answer, Failure>
     for command in found.into_iter().take(LOG_COMMANDS_MAX) {
         let sequence = command.started.sequence;
         let kept = command.ended.map_or(0, |ended| ended.kept_bytes);
-        let from = kept.saturating_sub(LOG_OUTPUT_BYTES);
-        let piece = read_output(&workspace, sequence, from, LOG_OUTPUT_BYTES).map_err(teach)?;
+        let mut from = kept.saturating_sub(LOG_OUTPUT_BYTES);
+        let output = match read_output(&workspace, sequence, from, LOG_OUTPUT_BYTES) {
+            Err(WorkspaceError::OutputDropped { .. }) => "[what it printed is not kept any more]".to_owned(),
+            piece => {
+                let bytes = piece.map_err(teach)?.bytes;
+                // The end of a long output begins with a whole line, where it has one.
+                let line = bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+                let skipped = line.filter(|at| from > 0 && *at < bytes.len()).unwrap_or(0);
+                from += skipped as u64;
+                readable(&bytes[skipped..])
+            }
+        };
         let row = LogRow::new(command, Capture::default());
         text.push_str(&row.head());
         if from > 0 {
@@ -272,10 +316,9 @@ async fn logs(server: &Server, arguments: JsonObject) -> Result<Answer, Failure>
                 "[… the first {from} bytes left out; workspace_exec_wait with exec_id {sequence} shows all]\n"
             ));
         }
-        let output = readable(&piece.bytes);
-        text.push_str(&output);
-        if !output.is_empty() && !output.ends_with('\n') {
-            text.push('\n');
+        // Set in, so that nothing a command prints passes for a line of ours.
+        for line in output.lines() {
+            text.push_str(&format!("    {line}\n"));
         }
         text.push_str(&row.foot());
     }
@@ -285,78 +328,10 @@ async fn logs(server: &Server, arguments: JsonObject) -> Result<Answer, Failure>
     Ok(Answer::Text(cut(&text, CHARS_MAX, "; call again with since_exec")))
 }
 
-fn chars(value: usize) -> Result<usize, Failure> {
-    within("max_chars", value as u64, 200, CHARS_MAX as u64)?;
-    Ok(value)
-}
-
 fn regex(pattern: &str) -> Result<Regex, Failure> {
-    Regex::new(pattern).map_err(|error| {
-        let words = error.to_string().lines().last().unwrap_or_default().to_owned();
-        Failure::new(Kind::Usage, format!("the argument 'pattern' is no regular expression: {words}"))
-            .hint("escape what is meant literally, and call again")
-    })
+    Regex::new(pattern).map_err(|error| no_pattern("pattern", &error))
 }
 
 fn still_running(exec_id: u64) -> String {
     format!("exec {exec_id} [still running; call workspace_exec_wait with exec_id {exec_id}; so far it printed:]\n")
-}
-
-/// The beginning and the end of an output.
-fn body(exec_id: u64, output: Capture, max_chars: usize) -> String {
-    let total_bytes = output.total_bytes();
-    let (bytes, whole) = output.into_bytes();
-    let text = readable(&bytes);
-    if text.is_empty() {
-        return "(no output)".to_owned();
-    }
-    let all = if whole { String::new() } else { format!(" of {total_bytes} bytes in all") };
-    let more = format!("{all}; workspace_exec_wait with exec_id {exec_id} and a cursor or a pattern reads them");
-    cut(&text, max_chars, &more)
-}
-
-fn each_piece(workspace: &Workspace, exec_id: u64, mut take: impl FnMut(&[u8])) -> Result<(), Failure> {
-    let mut position = 0;
-    loop {
-        let piece = read_output(workspace, exec_id, position, PIECE_BYTES).map_err(teach)?;
-        if piece.bytes.is_empty() {
-            return Ok(());
-        }
-        position += piece.bytes.len() as u64;
-        take(&piece.bytes);
-    }
-}
-
-/// The output from a position on, as much as is asked for.
-fn page(workspace: &Workspace, exec_id: u64, cursor: u64, max_chars: usize) -> Result<String, Failure> {
-    let piece = read_output(workspace, exec_id, cursor, max_chars as u64).map_err(teach)?;
-    let lines = piece.bytes.split_inclusive(|byte| *byte == b'\n').take(LINES_MAX - 10);
-    let mut length: usize = lines.map(<[u8]>::len).sum();
-    if cursor + (length as u64) < piece.kept_bytes {
-        // A page ends with a line, where it holds one.
-        length = piece.bytes[..length].iter().rposition(|byte| *byte == b'\n').map_or(length, |at| at + 1);
-    }
-    let next = cursor + length as u64;
-    let foot = match next < piece.kept_bytes {
-        true => format!("\n[bytes {cursor} to {next} of {}; go on with cursor {next}]", piece.kept_bytes),
-        false => format!("\n[the end, at byte {next}]"),
-    };
-    Ok(readable(&piece.bytes[..length]) + &foot)
-}
-
-/// The lines of an output that match.
-fn matching(workspace: &Workspace, exec_id: u64, pattern: &Regex, max_chars: usize) -> Result<String, Failure> {
-    let mut all = Vec::new();
-    each_piece(workspace, exec_id, |piece| all.extend_from_slice(piece))?;
-    let text = readable(&all);
-    let mut found = String::new();
-    let mut count = 0_usize;
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| pattern.is_match(line)) {
-        count += 1;
-        found.push_str(&format!("{}: {line}\n", number + 1));
-    }
-    Ok(match count {
-        0 => format!("(none of {} lines matches)", text.lines().count()),
-        _ => cut(&found, max_chars, "; a narrower pattern shows fewer"),
-    })
 }

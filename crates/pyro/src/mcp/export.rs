@@ -6,7 +6,7 @@ use std::path::Path;
 
 use pyro_engine::progress::Progress;
 use pyro_engine::workspace::diff::DiffRequest;
-use pyro_engine::workspace::export::{ExportError, ExportRequest, export, export_patch};
+use pyro_engine::workspace::export::{ExportError, ExportRequest, Output, export, export_patch};
 use pyro_engine::workspace::guest_path::GuestPath;
 use pyro_engine::workspace::seen;
 use rmcp::model::JsonObject;
@@ -16,7 +16,6 @@ use serde_json::json;
 
 use super::answer::Answer;
 use super::arguments::read;
-use super::progress::beat;
 use super::server::{Ready, Server};
 use super::tool::{Call, Promise, ToolDef, schema_of};
 use crate::failure::{Failure, Kind};
@@ -55,26 +54,30 @@ async fn take_home(server: &Server, arguments: JsonObject, call: &Call) -> Resul
     let path = GuestPath::new(&arguments.path)?;
     let place = server.host_paths.place(&arguments.output_path)?;
     // The directory that was checked, whatever becomes of its name meanwhile.
-    let output = Path::new("/proc/self/fd").join(place.dir.as_raw_fd().to_string()).join(&place.name);
+    let opened = Path::new("/proc/self/fd").join(place.dir.as_raw_fd().to_string()).join(&place.name);
     let shown = place.path.display().to_string();
+    let output = Output { path: opened, called: shown.clone(), force: false, secrets: false };
     let Ready { connection, .. } = server.connect(&arguments.workspace).await?;
+    let whole = path == GuestPath::workspace();
     let work = async {
         if arguments.as_patch {
-            let whole = path == GuestPath::workspace();
             let paths = if whole { Vec::new() } else { vec![path.as_bytes().to_vec()] };
             let request = DiffRequest { paths, all: false };
-            let written = export_patch(&connection, &request, &output, false).await?;
+            let written = export_patch(&connection, &request, &output).await?;
             if whole {
                 // A workspace that went away meanwhile has nothing to lose any more.
-                drop(seen::tell(&connection, written.sha256.clone()).await);
+                drop(seen::tell(&connection, seen::name(&written.summary)).await);
             }
             return Ok(json!({
                 "output_path": shown, "patch": true, "changed_paths": written.summary.files.len(), "bytes": written.bytes,
                 "sha256": written.sha256,
             }));
         }
-        let request = ExportRequest { path, output: output.clone(), force: false };
+        // What changes while the files are on their way was not taken home, so the name is from before.
+        let name = if whole { seen::current(&connection).await.ok().flatten() } else { None };
+        let request = ExportRequest { path, output };
         let summary = export(&connection, &request, &|_: Progress| ()).await?;
+        drop(seen::tell(&connection, name).await);
         Ok(json!({
             "output_path": shown, "patch": false, "files": summary.files, "directories": summary.directories,
             "links": summary.links, "bytes": summary.bytes, "sha256": summary.sha256, "left_out": summary.note_count,
@@ -85,7 +88,6 @@ async fn take_home(server: &Server, arguments: JsonObject, call: &Call) -> Resul
         () = call.context.ct.cancelled() => {
             return Err(Failure::new(Kind::Interrupted { signal: 2 }, "the call was cancelled; nothing was written"));
         }
-        never = beat(call, "the export is written") => match never {},
     };
     Ok(Answer::Record(record))
 }
@@ -103,6 +105,8 @@ fn failure(error: ExportError, output: &Path) -> Failure {
             Failure::new(Kind::HostNotReady, format!("cannot write {output}: {source}"))
                 .hint("choose another output_path")
         }
+        ExportError::Secrets { .. } => Failure::of(Kind::Conflict, &error)
+            .hint("nothing was written; take the secret out of it, or export a part without it"),
         ExportError::TooMuch { .. } => Failure::of(Kind::Conflict, &error).hint("export a smaller part"),
         ExportError::Diff(error) => error.into(),
         ExportError::Tool(error) => error.into(),

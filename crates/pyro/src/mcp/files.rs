@@ -1,8 +1,9 @@
 //! The tools for files in a workspace: list, read, write, edit, search.
 
-use pyro_engine::workspace::files::{self, Entry, EntryKind, FilePart, ReadRange, Replacement};
+use pyro_engine::workspace::files::{self, Entry, EntryKind, FilePart, Listing, ReadRange, Replacement};
 use pyro_engine::workspace::guest_path::GuestPath;
 use pyro_engine::workspace::search::{Case, Found, Pattern, Query, SearchRequest, search};
+use pyro_engine::workspace::tool::ToolHost;
 use rmcp::model::JsonObject;
 use rmcp::schemars;
 use serde::Deserialize;
@@ -76,7 +77,7 @@ pub(super) const SEARCH: ToolDef = ToolDef {
 
 #[derive(Deserialize, rmcp::schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ListArguments {
+pub(super) struct ListArguments {
     /// Id or name
     workspace: String,
     /// Directory, absolute or relative to /workspace
@@ -89,7 +90,7 @@ struct ListArguments {
 
 #[derive(Deserialize, rmcp::schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ReadArguments {
+pub(super) struct ReadArguments {
     /// Id or name
     workspace: String,
     /// File, absolute or relative to /workspace
@@ -181,11 +182,34 @@ fn results_default() -> u32 {
     RESULTS_DEFAULT
 }
 
+/// [`ListArguments`], checked.
+pub(super) struct ListRequest {
+    pub(super) workspace: String,
+    path: GuestPath,
+    recursive: bool,
+}
+
+impl ListRequest {
+    /// What is asked for.
+    pub(super) fn read(arguments: JsonObject) -> Result<Self, Failure> {
+        let ListArguments { workspace, path, recursive } = read(arguments)?;
+        Ok(Self { workspace, path: GuestPath::new(&path)?, recursive })
+    }
+
+    /// The answer, from whoever has the files.
+    pub(super) async fn text(&self, host: &impl ToolHost) -> Result<String, Failure> {
+        Ok(listed(&self.path, &files::list(host, &self.path, self.recursive, ENTRIES_MAX).await?))
+    }
+}
+
 async fn list(server: &Server, arguments: JsonObject) -> Result<Answer, Failure> {
-    let arguments: ListArguments = read(arguments)?;
-    let path = GuestPath::new(&arguments.path)?;
-    let Ready { connection, note, .. } = server.connect(&arguments.workspace).await?;
-    let listing = files::list(&connection, &path, arguments.recursive, ENTRIES_MAX).await?;
+    let request = ListRequest::read(arguments)?;
+    let Ready { connection, note, .. } = server.connect(&request.workspace).await?;
+    Ok(Answer::Text(with_note(note, request.text(&connection).await?)))
+}
+
+/// What is in a directory, as a model reads it.
+fn listed(path: &GuestPath, listing: &Listing) -> String {
     let mut text = format!(
         "[{path}: {} entries{}]\n",
         listing.entries.len(),
@@ -194,7 +218,7 @@ async fn list(server: &Server, arguments: JsonObject) -> Result<Answer, Failure>
     for entry in &listing.entries {
         text.push_str(&entry_line(entry));
     }
-    Ok(Answer::Text(with_note(note, cut(&text, CHARS_MAX, "; list a directory below it"))))
+    cut(&text, CHARS_MAX, "; list a directory below it")
 }
 
 fn entry_line(entry: &Entry) -> String {
@@ -215,15 +239,34 @@ fn entry_line(entry: &Entry) -> String {
     }
 }
 
+/// [`ReadArguments`], checked.
+pub(super) struct ReadRequest {
+    pub(super) workspace: String,
+    path: GuestPath,
+    first: u64,
+    count: u64,
+}
+
+impl ReadRequest {
+    /// What is asked for.
+    pub(super) fn read(arguments: JsonObject) -> Result<Self, Failure> {
+        let ReadArguments { workspace, path, start_line, line_count } = read(arguments)?;
+        let first = within("start_line", start_line, 1, u64::MAX)?;
+        let count = within("line_count", line_count, 1, LINES_MAX as u64 - 100)?;
+        Ok(Self { workspace, path: GuestPath::new(&path)?, first, count })
+    }
+
+    /// The answer, from whoever has the files.
+    pub(super) async fn text(&self, host: &impl ToolHost) -> Result<String, Failure> {
+        let range = ReadRange::Lines { first: self.first, count: Some(self.count) };
+        Ok(numbered(&self.path, self.first, &files::read(host, &self.path, range, CHARS_MAX as u32).await?))
+    }
+}
+
 async fn read_file(server: &Server, arguments: JsonObject) -> Result<Answer, Failure> {
-    let arguments: ReadArguments = read(arguments)?;
-    let first = within("start_line", arguments.start_line, 1, u64::MAX)?;
-    let count = within("line_count", arguments.line_count, 1, LINES_MAX as u64 - 100)?;
-    let path = GuestPath::new(&arguments.path)?;
-    let Ready { connection, note, .. } = server.connect(&arguments.workspace).await?;
-    let range = ReadRange::Lines { first, count: Some(count) };
-    let part = files::read(&connection, &path, range, CHARS_MAX as u32).await?;
-    Ok(Answer::Text(with_note(note, numbered(&path, first, &part))))
+    let request = ReadRequest::read(arguments)?;
+    let Ready { connection, note, .. } = server.connect(&request.workspace).await?;
+    Ok(Answer::Text(with_note(note, request.text(&connection).await?)))
 }
 
 /// A part of a file as a model reads it: a line of what it is, then its lines with their numbers.
@@ -253,7 +296,11 @@ fn numbered(path: &GuestPath, first: u64, part: &FilePart) -> String {
         true => String::new(),
         false => format!("; read on with start_line {}", last + 1),
     };
-    cut(&format!("[{path}, {size}: lines {first} to {last}{of}{more}]\n{body}"), CHARS_MAX, "")
+    let secrets = match part.secrets.as_slice() {
+        [] => String::new(),
+        names => format!("; it holds the secret {}, which is cut out here", names.join(", ")),
+    };
+    cut(&format!("[{path}, {size}: lines {first} to {last}{of}{more}{secrets}]\n{body}"), CHARS_MAX, "")
 }
 
 async fn write(server: &Server, arguments: JsonObject) -> Result<Answer, Failure> {

@@ -14,6 +14,9 @@ use rustix::io::Errno;
 
 use crate::failure::{Failure, Kind};
 
+/// Longest path that the kernel takes, in bytes.
+const PATH_BYTES_MAX: usize = 4095;
+
 /// The directories that may be reached.
 #[derive(Debug)]
 pub(super) struct HostPaths {
@@ -103,8 +106,14 @@ impl HostPaths {
     /// The allowed directory that holds a path, and the path in it.
     fn locate(&self, word: &str) -> Result<(&Root, PathBuf), Failure> {
         let first = self.roots.first().ok_or_else(|| self.refused(word))?;
-        if word.contains('\0') {
-            return Err(self.refused(word));
+        if word.is_empty() || word.contains('\0') || word.len() > PATH_BYTES_MAX {
+            let why = match word {
+                "" => "is empty".to_owned(),
+                _ if word.contains('\0') => "holds a NUL byte".to_owned(),
+                _ => format!("is longer than {PATH_BYTES_MAX} bytes"),
+            };
+            let words = format!("the host path {:?} {why}", word.chars().take(80).collect::<String>());
+            return Err(Failure::new(Kind::Usage, words).hint("name a file or directory, such as \".\" or \"src\""));
         }
         let path = Path::new(word);
         if path.is_relative() {
@@ -133,6 +142,8 @@ impl HostPaths {
                 Failure::new(Kind::NotFound, format!("the host path {word:?} does not exist"))
                     .hint("name one that is there, relative to the server's directory or absolute")
             }
+            Errno::NXIO => Failure::new(Kind::Usage, format!("the host path {word:?} is a socket or a device"))
+                .hint("name a directory or an archive"),
             errno => Failure::new(Kind::HostNotReady, format!("the host path {word:?} cannot be opened: {errno}"))
                 .hint("name another one"),
         }
@@ -204,19 +215,9 @@ mod tests {
     fn nothing_leads_out() {
         let (dir, paths) = allowed();
         let outside = dir.path().join("secret").to_str().unwrap().to_owned();
-        let words = [
-            "../secret",
-            "src/../../secret",
-            "out",
-            "up/secret",
-            "magic/etc/passwd",
-            "/etc/passwd",
-            "/",
-            "",
-            "a\0b",
-            &outside,
-        ];
-        for word in words.into_iter().filter(|word| !word.is_empty()) {
+        let words =
+            ["../secret", "src/../../secret", "out", "up/secret", "magic/etc/passwd", "/etc/passwd", "/", &outside];
+        for word in words {
             let told = paths.open(word).unwrap_err().in_one_line();
             assert!(told.contains("outside"), "{word}: {told}");
         }
@@ -226,8 +227,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_told_apart() {
+    fn what_is_not_there_or_no_path_is_told_apart() {
         let (_dir, paths) = allowed();
+        assert!(paths.open("").unwrap_err().in_one_line().contains("is empty"));
+        assert!(paths.place("a\0b").unwrap_err().in_one_line().contains("holds a NUL byte"));
+        assert!(paths.open(&"x".repeat(5000)).unwrap_err().in_one_line().contains("is longer than 4095 bytes"));
         assert!(paths.open("src/none").unwrap_err().in_one_line().contains("does not exist"));
     }
 }

@@ -12,6 +12,9 @@ use super::server::{Ready, Server};
 use super::tool::{Promise, ToolDef, schema_of};
 use crate::failure::Failure;
 
+/// Files of a patch that the answer names.
+const FILES_SHOWN_MAX: usize = 100;
+
 pub(super) const APPLY: ToolDef = ToolDef {
     name: "workspace_patch_apply",
     title: "Apply a patch in a workspace",
@@ -40,8 +43,9 @@ async fn patch_apply(server: &Server, arguments: JsonObject) -> Result<Answer, F
     let mode = if arguments.dry_run { PatchMode::DryRun } else { PatchMode::Apply };
     let Ready { connection, .. } = server.connect(&arguments.workspace).await?;
     let files = apply(&connection, arguments.patch.as_bytes(), mode).await?;
-    let files: Vec<Value> = files.iter().map(file_record).collect();
-    Ok(Answer::Record(json!({"applied": !arguments.dry_run, "files": files})))
+    let shown: Vec<Value> = files.iter().take(FILES_SHOWN_MAX).map(file_record).collect();
+    let left_out = files.len() - shown.len();
+    Ok(Answer::Record(json!({"applied": !arguments.dry_run, "files": shown, "left_out": left_out})))
 }
 
 fn file_record(file: &PatchedFile) -> Value {

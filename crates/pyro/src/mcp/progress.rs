@@ -17,7 +17,7 @@ pub(super) async fn beat(call: &Call, what: &str) -> Infallible {
     loop {
         tokio::time::sleep(EVERY).await;
         let told = ProgressNotificationParam::new(token.clone(), began.elapsed().as_secs_f64())
-            .with_message(format!("{what}, {} s", began.elapsed().as_secs()));
+            .with_message(format!("{what}: {} s", began.elapsed().as_secs()));
         // A caller that went away is told nothing more.
         drop(call.context.peer.notify_progress(told).await);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pyro_engine::store::workspace_record::NetworkRecord;
 use pyro_engine::supervisor::start::Warmth;
 use pyro_engine::workspace::command::{CommandEnd, CommandRequest, CommandStreams, Exit};
 use pyro_engine::workspace::machines::MachineSize;
@@ -13,8 +14,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::answer::{Answer, CHARS_DEFAULT, cut, readable};
-use super::arguments::{read, within};
-use super::progress::beat;
+use super::arguments::{no_longer, read, within};
 use super::server::Server;
 use super::tool::{Call, Promise, ToolDef, schema_of};
 use crate::failure::{Failure, Kind};
@@ -24,6 +24,11 @@ use crate::report::units;
 /// Longest time of a `vm_run`: its answer must be there before any host gives up.
 const TIMEOUT_SECONDS_MAX: u64 = 40;
 const TIMEOUT_SECONDS_DEFAULT: u64 = 30;
+
+/// Longest command line: the longest argument that a kernel takes, in bytes.
+const COMMAND_BYTES_MAX: usize = 131_071;
+/// Longest name of an environment, in bytes.
+const ENVIRONMENT_BYTES_MAX: usize = 200;
 
 pub(super) const VM_RUN: ToolDef = ToolDef {
     name: "vm_run",
@@ -83,16 +88,17 @@ async fn vm_run(server: &Server, arguments: JsonObject, call: &Call) -> Result<A
     within("vcpu_count", arguments.vcpu_count.into(), 1, processors)?;
     within("mem_mib", arguments.mem_mib.into(), 256, 32_768)?;
     let request = RunRequest {
-        environment: arguments.environment,
+        environment: environment(arguments.environment)?,
         size: MachineSize { vcpu_count: arguments.vcpu_count, mem_mib: arguments.mem_mib, ..MachineSize::default() },
         warmth: Warmth::Warm,
         command: CommandRequest {
-            argv: shell(&arguments.command),
+            argv: shell(&arguments.command)?,
             env: BTreeMap::new(),
             cwd: b"/root".to_vec(),
             timeout: Duration::from_secs(timeout),
             terminal: None,
         },
+        network: NetworkRecord::default(),
     };
     // Both streams in one, as they come.
     let output = Shared::default();
@@ -111,7 +117,6 @@ async fn vm_run(server: &Server, arguments: JsonObject, call: &Call) -> Result<A
         () = call.context.ct.cancelled() => {
             return Err(Failure::new(Kind::Interrupted { signal: 2 }, "the call was cancelled; the machine is gone"));
         }
-        never = beat(call, "the machine runs") => match never {},
     };
     let head = format!("{}\n", ended(outcome.command.end, outcome.command.duration_ms, timeout));
     let (bytes, _) = output.into_capture().into_bytes();
@@ -121,8 +126,26 @@ async fn vm_run(server: &Server, arguments: JsonObject, call: &Call) -> Result<A
 }
 
 /// The command as a shell takes it.
-pub(super) fn shell(command: &str) -> Vec<Vec<u8>> {
-    ["/bin/bash", "-lc", command].map(|word| word.as_bytes().to_vec()).to_vec()
+///
+/// # Errors
+/// It is longer than a kernel takes.
+pub(super) fn shell(command: &str) -> Result<Vec<Vec<u8>>, Failure> {
+    no_longer(
+        "command",
+        command,
+        COMMAND_BYTES_MAX,
+        "run a script instead: pass it as stdin to a command such as bash -s",
+    )?;
+    Ok(["/bin/bash", "-lc", command].map(|word| word.as_bytes().to_vec()).to_vec())
+}
+
+/// The name of an environment, if it may be one.
+///
+/// # Errors
+/// It is longer than any.
+pub(super) fn environment(name: String) -> Result<String, Failure> {
+    no_longer("environment", &name, ENVIRONMENT_BYTES_MAX, "pass one of those that the tool's description names")?;
+    Ok(name)
 }
 
 /// How a command ended, in a line.

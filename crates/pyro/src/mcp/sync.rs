@@ -1,7 +1,5 @@
 //! `workspace_sync_push`: files of the host, brought into a workspace that runs.
 
-use std::time::Duration;
-
 use pyro_engine::workspace::create::SeedSource;
 use pyro_engine::workspace::guest_path::GuestPath;
 use pyro_engine::workspace::seed::Reach;
@@ -13,15 +11,11 @@ use serde::Deserialize;
 use super::answer::{Answer, CHARS_MAX, cut};
 use super::arguments::read;
 use super::files::with_note;
-use super::progress::beat;
 use super::server::{Ready, Server};
 use super::tool::{Call, Promise, ToolDef, schema_of};
 use crate::failure::{Failure, Kind};
 use crate::report::Report;
 use crate::report::sync::PushReport;
-
-/// A call answers before the shortest patience of a chat host ends.
-const ANSWER_WITHIN: Duration = Duration::from_secs(42);
 
 pub(super) const PUSH: ToolDef = ToolDef {
     name: "workspace_sync_push",
@@ -75,17 +69,17 @@ async fn push_source(server: &Server, arguments: JsonObject, call: &Call) -> Res
         source: source.for_workspace(&workspace),
         destination: destination.clone(),
         delete: arguments.delete,
+        called: called.clone(),
     };
     let pushed = tokio::select! {
         pushed = push(&connection, request, &|_| ()) => pushed?,
         () = call.context.ct.cancelled() => {
             return Err(Failure::new(Kind::Interrupted { signal: 2 }, "the call was cancelled; what was sent stays"));
         }
-        () = tokio::time::sleep(ANSWER_WITHIN) => {
+        () = tokio::time::sleep(call.time_left()) => {
             return Err(Failure::new(Kind::Conflict, "there is more to send than one call has time for; what was sent stays")
                 .hint("call workspace_sync_push again: it goes on with what is missing"));
         }
-        never = beat(call, "files are sent") => match never {},
     };
     let report = PushReport::new(connection.id, called, &destination, pushed);
     let notes: String = report.notes.iter().map(|note| format!("{}\n", note.line())).collect();

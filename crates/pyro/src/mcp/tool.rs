@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pyro_engine::store::workspace_record::Origin;
 use rmcp::RoleServer;
@@ -14,6 +15,9 @@ use serde_json::Value;
 use super::answer::Answer;
 use super::server::Server;
 use crate::failure::Failure;
+
+/// What is left of a call's time for its answer when its waiting is over.
+const TIME_TO_ANSWER: Duration = Duration::from_secs(2);
 
 /// A tool.
 #[derive(Clone, Copy)]
@@ -38,6 +42,15 @@ pub(super) struct Call {
     pub(super) context: RequestContext<RoleServer>,
     /// Which chat host and session it comes from.
     pub(super) by: Origin,
+    /// When it must be answered.
+    pub(super) answer_by: Instant,
+}
+
+impl Call {
+    /// How long the call may still wait for something, when it is to have a moment for its answer.
+    pub(super) fn time_left(&self) -> Duration {
+        self.answer_by.saturating_duration_since(Instant::now()).saturating_sub(TIME_TO_ANSWER)
+    }
 }
 
 /// What a tool promises about its effects: the hints that a host decides by whether to ask its user.
@@ -49,6 +62,8 @@ pub(super) enum Promise {
     ChangesGuestOnce,
     /// It changes a disposable machine and nothing else.
     ChangesGuest,
+    /// It makes a disposable machine that may reach what is outside.
+    OpensGuest,
     /// It makes files on the host where none were.
     AddsToHost,
 }
@@ -60,13 +75,13 @@ impl ToolDef {
         let (read_only, idempotent) = match self.promise {
             Promise::Looks => (true, true),
             Promise::ChangesGuestOnce => (false, true),
-            Promise::ChangesGuest | Promise::AddsToHost => (false, false),
+            Promise::ChangesGuest | Promise::OpensGuest | Promise::AddsToHost => (false, false),
         };
         let annotations = ToolAnnotations::with_title(self.title)
             .read_only(read_only)
             .destructive(false)
             .idempotent(idempotent)
-            .open_world(false);
+            .open_world(self.promise == Promise::OpensGuest);
         Tool::new(self.name, description, Arc::new((self.schema)()))
             .with_title(self.title)
             .with_annotations(annotations)
@@ -88,6 +103,16 @@ pub(super) fn schema_of<T: JsonSchema>() -> JsonObject {
     }
 }
 
+/// A schema with the properties of another one, which requires none of them.
+pub(super) fn with_properties(mut schema: JsonObject, mut more: JsonObject) -> JsonObject {
+    if let (Some(Value::Object(properties)), Some(Value::Object(more))) =
+        (schema.get_mut("properties"), more.get_mut("properties"))
+    {
+        properties.append(more);
+    }
+    schema
+}
+
 /// Leaves out what says nothing to a model: titles, formats of numbers, that what may be left out may be null.
 fn tidy(value: &mut Value) {
     match value {
@@ -98,6 +123,10 @@ fn tidy(value: &mut Value) {
             }
             if object.get("format").is_some_and(Value::is_string) {
                 object.remove("format");
+            }
+            if let Some(Value::String(words)) = object.get_mut("description") {
+                // Where a line of the source ended means nothing.
+                *words = words.replace('\n', " ");
             }
             if object.get("default").is_some_and(Value::is_null) {
                 object.remove("default");
