@@ -5,6 +5,7 @@
 
 mod cli;
 mod failure;
+mod host;
 mod interrupt;
 mod mcp;
 mod progress;

@@ -2,8 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use pyro_engine::supervisor::traffic::contains_panics;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::failure::EXIT_PYRO_FAILED;
@@ -39,6 +41,14 @@ impl ColorChoice {
 /// forced end do not run the guard.
 static COOKED: Mutex<Option<Termios>> = Mutex::new(None);
 
+/// Whether programs of others draw on the terminal, and may leave it on its other screen, without a cursor, reporting its mouse.
+static LENT: AtomicBool = AtomicBool::new(false);
+
+/// What puts right again what a program on a screen may have changed, and goes on in a line of its own: the other screen, scrolling
+/// region, cursor, colours and characters, reports of mouse and pastes, modes of keys.
+const TAKE_SCREEN_BACK: &[u8] = b"\x1b[?1047l\x1b7\x1b[r\x1b8\x1b[?25h\x1b[0 q\x1b[m\x1b(B\x0f\x1b[?7h\x1b[?1l\x1b>\
+    \x1b[?1000;1002;1003;1005;1006;2004l\r\n";
+
 /// Raw mode of the terminal on standard input; dropping it ends the mode.
 #[derive(Debug)]
 pub(crate) struct RawMode(());
@@ -70,8 +80,18 @@ impl Drop for RawMode {
     }
 }
 
-/// Ends raw mode, if it is on.
+/// From now on programs of others draw on the terminal; [`restore`] puts right what they leave.
+pub(crate) fn lend_screen() {
+    LENT.store(true, Ordering::Relaxed);
+}
+
+/// Ends raw mode, if it is on, and what programs of others left on the screen.
 pub(crate) fn restore() {
+    if LENT.swap(false, Ordering::Relaxed) {
+        let mut stdout = io::stdout();
+        // A terminal that went away needs nothing.
+        drop(stdout.write_all(TAKE_SCREEN_BACK).and_then(|()| stdout.flush()));
+    }
     if let Some(cooked) = COOKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
         // A terminal that went away has no mode to restore.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &cooked);
@@ -86,16 +106,22 @@ pub(crate) fn size() -> Option<(u16, u16)> {
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
-/// A panic is a defect of pyro: it is told in two lines, after the terminal was put right, and never as a backtrace.
+/// A panic is a defect of pyro: it is told in two lines, after the terminal was put right, and never as a backtrace. It ends
+/// the process unless it is one of those that are contained.
 pub(crate) fn speak_plainly_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        restore();
+        let contained = contains_panics();
+        if !contained {
+            restore();
+        }
         let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
         let reason = panic.payload_as_str().unwrap_or("no reason given");
         let mut stderr = io::stderr().lock();
         drop(writeln!(stderr, "error: pyro has a defect{place}: {}", crate::report::clean::one_line(reason)));
         drop(writeln!(stderr, "hint: please report this line and what you were doing"));
-        end();
+        if !contained {
+            end();
+        }
     }));
 }
 

@@ -73,7 +73,7 @@ fn wrong_words() {
     check("wrong_value", &["doctor", "--color", "blue"]);
     check("wrong_flag_in_json", &["doctor", "--json", "--frob"]);
     check("wrong_shell", &["completions", "tcsh"]);
-    check("wrong_network", &["run", "debian:12", "--network", "egress", "--", "true"]);
+    check("wrong_network", &["run", "debian:12", "--network", "open", "--", "true"]);
     check("wrong_memory", &["run", "debian:12", "--mem-mib", "64", "--", "true"]);
     check("wrong_variable", &["run", "debian:12", "--env", "X", "--", "true"]);
     check("wrong_processors", &["run", "debian:12", "--vcpu-count", "0", "--", "true"]);

@@ -15,9 +15,20 @@ use serde_json::{Value, json};
 /// Most bytes of a profile's tool list: it is in every model's context.
 const LIST_BYTES_MAX: usize = 26_000;
 
-/// What `initialize` and `tools/list` answer in a home in which nothing is installed.
+/// As [`LIST_BYTES_MAX`], for those who ask for everything.
+const FULL_LIST_BYTES_MAX: usize = 52_000;
+
+/// What a server tells of itself.
+struct Told {
+    server: Value,
+    tools: Value,
+    /// Each with the text it has when its arguments are left out; null where there are none.
+    prompts: Value,
+}
+
+/// What `initialize`, `tools/list` and the prompts answer in a home in which nothing is installed.
 #[expect(clippy::disallowed_methods, reason = "the test drives the program itself")]
-fn told(profile: &str) -> (Value, Value) {
+fn told(profile: &str) -> Told {
     let home = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_pyro"))
         .args(["mcp", "serve", "--profile", profile])
@@ -29,29 +40,32 @@ fn told(profile: &str) -> (Value, Value) {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut ask = |method: &str, params: Value| -> Value {
+        writeln!(stdin, "{}", json!({"jsonrpc": "2.0", "id": method, "method": method, "params": params})).unwrap();
+        serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap()["result"].take()
+    };
     let hello = json!({
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "golden", "version": "1"},
     });
-    for message in [
-        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}),
-        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
-        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}),
-    ] {
-        writeln!(stdin, "{message}").unwrap();
+    let server = ask("initialize", hello);
+    let tools = ask("tools/list", json!({}))["tools"].take();
+    let mut prompts = ask("prompts/list", json!({}))["prompts"].take();
+    for prompt in prompts.as_array_mut().into_iter().flatten() {
+        let filled = ask("prompts/get", json!({"name": prompt["name"]}));
+        prompt["text"] = filled["messages"][0]["content"]["text"].clone();
     }
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
-    let (server, tools) = (next()["result"].clone(), next()["result"]["tools"].clone());
     drop(stdin);
     assert!(child.wait().unwrap().success());
     assert!(std::fs::read_dir(home.path()).unwrap().next().is_none(), "something was created");
-    (server, tools)
+    Told { server, tools, prompts }
 }
 
 #[track_caller]
 fn check(profile: &str) {
-    let (server, tools) = told(profile);
-    assert!(tools.to_string().len() <= LIST_BYTES_MAX, "{profile}: {} bytes", tools.to_string().len());
+    let Told { server, tools, prompts } = told(profile);
+    let bytes_max = if profile == "workspace-full" { FULL_LIST_BYTES_MAX } else { LIST_BYTES_MAX };
+    assert!(tools.to_string().len() <= bytes_max, "{profile}: {} bytes", tools.to_string().len());
     for tool in tools.as_array().unwrap() {
         let hints = tool["annotations"].as_object().unwrap();
         for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
@@ -62,7 +76,10 @@ fn check(profile: &str) {
         }
         assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{}", tool["name"]);
     }
-    insta::assert_json_snapshot!(format!("mcp-{profile}"), json!({"server": server, "tools": tools}));
+    insta::assert_json_snapshot!(
+        format!("mcp-{profile}"),
+        json!({"server": server, "tools": tools, "prompts": prompts})
+    );
 }
 
 #[test]
@@ -73,6 +90,11 @@ fn profile_vm_run() {
 #[test]
 fn profile_workspace_core() {
     check("workspace-core");
+}
+
+#[test]
+fn profile_workspace_full() {
+    check("workspace-full");
 }
 
 #[test]
@@ -91,15 +113,26 @@ fn the_reference_is_up_to_date() {
 fn reference() -> String {
     let mut text =
         "# MCP reference\n\nWritten from the server's own words; `cargo xtask references` writes it anew.\n".to_owned();
+    let core = told("workspace-core");
     for (profile, words) in [
         ("workspace-core", "The default: the whole loop of a coding task."),
+        (
+            "workspace-full",
+            "All of `workspace-core`, and the tools below; those of core that stand here have more arguments.",
+        ),
         ("vm-run", "One tool, for a host that only wants to run a command somewhere else."),
     ] {
-        let (server, tools) = told(profile);
+        let Told { server, tools, prompts } = told(profile);
         let told = server["instructions"].as_str().unwrap();
         writeln!(text, "\n## Profile `{profile}`\n\n{words} The model is told:\n\n```text\n{told}\n```").unwrap();
-        for tool in tools.as_array().unwrap() {
+        let told_before = |list: &Value, one: &Value| {
+            profile == "workspace-full" && list.as_array().is_some_and(|list| list.contains(one))
+        };
+        for tool in tools.as_array().unwrap().iter().filter(|tool| !told_before(&core.tools, tool)) {
             describe(&mut text, tool);
+        }
+        for prompt in prompts.as_array().into_iter().flatten().filter(|prompt| !told_before(&core.prompts, prompt)) {
+            describe_prompt(&mut text, prompt);
         }
     }
     text
@@ -135,4 +168,13 @@ fn describe(text: &mut String, tool: &Value) {
         let kind = word(&property["type"]);
         writeln!(text, "| `{name}` | {kind}{range} | {given} | {} |", word(&property["description"])).unwrap();
     }
+}
+
+fn describe_prompt(text: &mut String, prompt: &Value) {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    writeln!(text, "\n### Prompt `{}`\n\n{}\n", word(&prompt["name"]), word(&prompt["description"])).unwrap();
+    for argument in prompt["arguments"].as_array().into_iter().flatten() {
+        writeln!(text, "- `{}`: {}", word(&argument["name"]), word(&argument["description"])).unwrap();
+    }
+    writeln!(text, "\n```text\n{}\n```", word(&prompt["text"])).unwrap();
 }

@@ -26,9 +26,6 @@ pub(crate) const TIMEOUT_MAX_SECONDS: u64 = 7 * 86_400;
 /// Size of a terminal that does not tell its own: rows and columns.
 const TERMINAL_DEFAULT: (u16, u16) = (24, 80);
 
-/// What is started when no command is named: the best shell the guest has.
-pub(crate) const SHELL: [&str; 3] = ["/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l"];
-
 /// The caller's side of a guest's command.
 pub(crate) struct Attached {
     painter: Painter,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use pyro_engine::Settings;
+use pyro_engine::store::workspace_record::{NetworkPolicy, NetworkRecord};
 use pyro_engine::supervisor::start::Warmth;
 use pyro_engine::workspace::command::{CommandEnd, CommandRequest, CommandStreams, Exit};
 use pyro_engine::workspace::doctor;
@@ -25,6 +26,10 @@ use crate::{interrupt, report};
 
 /// What the demonstration runs in.
 const ENVIRONMENT: &str = "debian:12";
+/// Where clouds tell a machine its secrets.
+const METADATA: &str = "169.254.169.254";
+/// With this code curl says that a connection was refused.
+const CURL_REFUSED: u8 = 7;
 /// Limit of a command that ends by itself.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Limit of the command that does not.
@@ -38,13 +43,18 @@ fetched when it is not there. The summary on standard output is one JSON object;
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
-pub(crate) struct DemoArgs {}
+pub(crate) struct DemoArgs {
+    /// Also start a machine with the network policy egress, and show what it reaches and what it is refused
+    #[arg(long)]
+    network: bool,
+}
 
 impl DemoArgs {
     pub(crate) fn handle(&self, face: &Face) -> Result<ExitCode, Failure> {
         let settings = face.settings()?;
-        let report =
-            interrupt::block_on(Show { face, settings: &settings, painter: face.painter(), steps: Vec::new() }.play())?;
+        let (painter, with_network) = (face.painter(), self.network);
+        let show = Show { face, settings: &settings, painter, with_network, steps: Vec::new() };
+        let report = interrupt::block_on(show.play())?;
         report::print(&report, true, false)?;
         Ok(if report.ok() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) })
     }
@@ -55,6 +65,7 @@ struct Show<'a> {
     face: &'a Face,
     settings: &'a Settings,
     painter: Painter,
+    with_network: bool,
     steps: Vec<Step>,
 }
 
@@ -100,6 +111,16 @@ impl Show<'_> {
         );
         let finding = self.network().await;
         self.step("network", "nothing can be reached: the machine has no network device", finding);
+        if self.with_network {
+            let finding = self.names().await;
+            self.step("names", "a machine with the policy egress is told the addresses that this host knows", finding);
+            let finding = self.metadata().await;
+            self.step(
+                "metadata",
+                "what is private or tells secrets stays closed, and the guest hears so at once",
+                finding,
+            );
+        }
         let finding = self.fresh().await;
         self.step("fresh", "what a command did to its machine is gone with it", finding);
         let finding = self.timeout().await;
@@ -163,6 +184,32 @@ impl Show<'_> {
         ))
     }
 
+    async fn names(&self) -> Finding {
+        let name = host_of(&self.settings.debian.mirror_url);
+        let seen = self.guest_in(egress()?, &["getent", "ahosts", name], LIMIT).await?;
+        let address = String::from_utf8_lossy(&seen.stdout).split_whitespace().next().map(str::to_owned);
+        let known_here = tokio::net::lookup_host((name, 80)).await.is_ok_and(|mut found| found.next().is_some());
+        Ok(match (address, known_here) {
+            (Some(address), _) => (format!("{name} is {address} in the guest"), true),
+            (None, true) => (format!("{name} has no address in the guest, but one on this host"), false),
+            (None, false) => {
+                (format!("{name} has no address in the guest, and none on this host: is it offline?"), true)
+            }
+        })
+    }
+
+    async fn metadata(&self) -> Finding {
+        let url = format!("http://{METADATA}/");
+        let seen = self.guest_in(egress()?, &["curl", "-sS", "--max-time", "20", &url], LIMIT).await?;
+        let refusal = seen.outcome.refusals.iter().find(|refusal| refusal.to.starts_with(METADATA));
+        let took = units::duration(Duration::from_millis(seen.outcome.command.duration_ms));
+        let words = match refusal {
+            Some(refusal) => format!("{} was refused within {took}: {}", refusal.to, refusal.rule),
+            None => format!("{METADATA} was not refused"),
+        };
+        Ok((words, refusal.is_some() && seen.code() == Some(CURL_REFUSED)))
+    }
+
     async fn fresh(&self) -> Finding {
         let first = self.guest(&["sh", "-c", "echo was here > /root/mark; cat /root/mark"], LIMIT).await?;
         let second = self.guest(&["sh", "-c", "test ! -e /root/mark"], LIMIT).await?;
@@ -185,7 +232,12 @@ impl Show<'_> {
     }
 
     async fn guest(&self, argv: &[&str], timeout: Duration) -> Result<Seen, Failure> {
+        self.guest_in(NetworkRecord::default(), argv, timeout).await
+    }
+
+    async fn guest_in(&self, network: NetworkRecord, argv: &[&str], timeout: Duration) -> Result<Seen, Failure> {
         let request = RunRequest {
+            network,
             environment: ENVIRONMENT.to_owned(),
             size: MachineSize::default(),
             warmth: Warmth::Warm,
@@ -213,6 +265,18 @@ impl Seen {
             _ => None,
         }
     }
+}
+
+fn egress() -> Result<NetworkRecord, Failure> {
+    Ok(NetworkRecord::of(NetworkPolicy::Egress, &[], &[])?)
+}
+
+/// The host of a URL.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    place.rsplit_once(':').map_or(place, |(host, _)| host)
 }
 
 fn nothing_left() -> (String, bool) {

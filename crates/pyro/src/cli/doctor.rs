@@ -14,6 +14,7 @@ use pyro_engine::machine::kvm::KvmDevice;
 use pyro_engine::store::home::Home;
 use pyro_engine::supervisor::accelerator;
 use pyro_engine::supervisor::start::Warmth;
+use pyro_engine::workspace::Workspaces;
 use pyro_engine::workspace::command::{CommandRequest, CommandStreams};
 use pyro_engine::workspace::doctor;
 use pyro_engine::workspace::machines::MachineSize;
@@ -75,6 +76,7 @@ impl DoctorArgs {
         checks.push(judge::environments(list));
         checks.extend(installed.as_ref().map(|name| judge::kernel(environments.open(name))));
         let answer = probe_reachable(&settings.debian, &settings.proxy, RELEASE).await.map_err(Failure::from);
+        checks.push(judge::leftovers(Workspaces::new(settings).leftovers()));
         checks.push(judge::archive(&settings.debian.mirror_url, answer, installed.is_some()));
         checks.extend(boot);
         Ok(checks)
@@ -106,6 +108,7 @@ async fn boot(settings: &Settings, face: &Face) -> Result<String, Failure> {
     // What was found out about KVM earlier is found out again.
     accelerator::forget(&Home::new(&settings.cache_dir, &settings.state_dir));
     let request = RunRequest {
+        network: Default::default(),
         environment: environment.name.clone(),
         size: MachineSize::default(),
         warmth: Warmth::Cold,

@@ -5,15 +5,14 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use pyro_engine::Settings;
-use pyro_engine::environment::{
-    EnvironmentDetails, EnvironmentSummary, Environments, InstalledState, PruneOptions, PrunedItem, PrunedKind,
-};
+use pyro_engine::environment::{EnvironmentDetails, EnvironmentSummary, Environments, InstalledState, PruneOptions};
 use pyro_engine::progress::Reporter;
 use pyro_engine::workspace::env;
 
 use super::Face;
 use crate::failure::Failure;
 use crate::report::env::{EnvDetails, EnvList, EnvPulled, EnvRemoved, EnvRow, Moment, PackageRow, RemovedRow};
+use crate::report::usage::cached_row;
 use crate::{interrupt, report};
 
 /// The verbs of `env`.
@@ -27,7 +26,7 @@ pub(crate) enum EnvVerb {
     Inspect(InspectArgs),
     /// Remove an installed environment
     Remove(RemoveArgs),
-    /// Remove what no installed environment needs
+    /// Remove what no installed environment needs; 'pyro prune' looks at workspaces, too
     Prune(PruneArgs),
 }
 
@@ -198,18 +197,7 @@ fn prune(args: &PruneArgs, settings: &Settings) -> Result<EnvRemoved, Failure> {
     Ok(EnvRemoved {
         dry_run: args.dry_run,
         freed_bytes: items.iter().map(|item| item.disk_bytes).sum(),
-        removed: items.into_iter().map(removed_row).collect(),
+        removed: items.into_iter().map(cached_row).collect(),
         note: None,
     })
-}
-
-fn removed_row(item: PrunedItem) -> RemovedRow {
-    let kind = match item.kind {
-        PrunedKind::Staging => "staging",
-        PrunedKind::Kernel => "kernel",
-        PrunedKind::Initramfs => "initramfs",
-        PrunedKind::Download => "download",
-        PrunedKind::Template => "template",
-    };
-    RemovedRow { kind, what: item.path.display().to_string(), disk_bytes: item.disk_bytes }
 }

@@ -3,9 +3,15 @@
 mod attached;
 mod completions;
 mod demo;
+mod df;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod env;
+mod host;
 mod mcp;
+mod network;
+mod prune;
 #[cfg(test)]
 mod reference;
 mod run;
@@ -18,22 +24,36 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pyro_engine::Settings;
+use pyro_engine::workspace::Workspaces;
 
 use crate::failure::{EXIT_PYRO_FAILED, EXIT_REFUSED, Failure, Kind, Telling};
 use crate::progress::{Painter, ProgressChoice, Wishes};
 use crate::terminal::ColorChoice;
 
-const ZERO_TO_HERO: &str = "\
+/// How a chat host is told of pyro: by pyro, or by its own command.
+macro_rules! wiring {
+    () => {
+        "  pyro host install claude-code             claude mcp add --scope user pyro -- pyro mcp serve
+  pyro host install codex                   codex mcp add pyro -- pyro mcp serve
+  pyro host install opencode                opencode mcp add pyro -- pyro mcp serve
+  pyro host status                          does it work?"
+    };
+}
+pub(crate) use wiring;
+
+const ZERO_TO_HERO: &str = concat!(
+    "\
 From zero to a command in a microVM:
   pyro doctor                               is this machine ready?
   pyro env list                             what can be run
   pyro env pull debian:12                   fetch it, once
   pyro run debian:12 -- git --version       run a command in a machine of its own
-  pyro mcp serve                            the tools for a chat host, which starts it itself:
+  pyro mcp serve                            the tools for a chat host, which starts it itself
 
-  claude mcp add pyro -- pyro mcp serve
-  codex mcp add pyro -- pyro mcp serve
-  opencode mcp add pyro -- pyro mcp serve
+Tell your chat host once; its own command, beside it, does the same:
+",
+    wiring!(),
+    "
 
 A workspace, as the chat host's model has it:
   pyro workspace create debian:12 --name fix --seed-path .
@@ -41,7 +61,8 @@ A workspace, as the chat host's model has it:
   pyro workspace list
   pyro workspace logs fix
   pyro workspace reset fix
-  pyro workspace delete fix";
+  pyro workspace delete fix"
+);
 
 /// Disposable microVM workspaces for coding agents
 #[derive(Debug, Parser)]
@@ -71,11 +92,26 @@ enum Verb {
     Doctor(doctor::DoctorArgs),
     /// Show the life of a machine step by step, and what each step proves
     Demo(demo::DemoArgs),
+    /// Register pyro with chat hosts: Claude Code, Codex, OpenCode
+    #[command(subcommand)]
+    Host(host::HostVerb),
+    /// Show what pyro takes on this host's disk
+    Df(df::DfArgs),
+    /// Give back the disk space of what nobody needs
+    Prune(prune::PruneArgs),
     /// Print a script that completes pyro's words in your shell
     Completions(completions::CompletionsArgs),
     /// Be the supervisor of a workspace
     #[command(hide = true)]
     Supervise(supervise::SuperviseArgs),
+}
+
+impl Verb {
+    /// Whether it works with what earlier ones made. The verbs of workspaces look at those anyhow; `doctor`, `df` and `prune` say
+    /// what there is to be mended.
+    fn uses_what_is_kept(&self) -> bool {
+        matches!(self, Self::Env(_) | Self::Mcp(_) | Self::Run(_) | Self::Demo(_))
+    }
 }
 
 /// Flags that every verb has.
@@ -127,6 +163,14 @@ impl Face {
         }
     }
 
+    /// Brings what processes that were killed left of workspaces into a known state. Where there is nothing to mend, this
+    /// is a look into a directory and at two files a workspace.
+    fn reconcile(&self) {
+        if let Ok(settings) = self.settings() {
+            Workspaces::new(&settings).reconcile();
+        }
+    }
+
     /// Reads the settings.
     ///
     /// # Errors
@@ -171,6 +215,9 @@ impl Cli {
         let face = Face { globals: self.globals };
         let mut telling =
             Telling { json: false, color: face.globals.color.applies_to(&std::io::stderr()), exit: EXIT_REFUSED };
+        if self.verb.uses_what_is_kept() {
+            face.reconcile();
+        }
         let result = match self.verb {
             Verb::Env(verb) => {
                 telling.json = verb.json();
@@ -181,6 +228,10 @@ impl Cli {
                 telling.json = args.json;
                 telling.exit = EXIT_PYRO_FAILED;
                 args.handle(&face)
+            }
+            Verb::Host(verb) => {
+                telling.json = verb.json();
+                verb.handle(&face)
             }
             Verb::Doctor(args) => {
                 telling.json = args.json;
@@ -193,6 +244,14 @@ impl Cli {
                     telling.exit = EXIT_PYRO_FAILED;
                 }
                 verb.handle(&face)
+            }
+            Verb::Df(args) => {
+                telling.json = args.json;
+                args.handle(&face)
+            }
+            Verb::Prune(args) => {
+                telling.json = args.json;
+                args.handle(&face)
             }
             Verb::Completions(args) => args.handle(),
             Verb::Supervise(args) => args.handle(&face),

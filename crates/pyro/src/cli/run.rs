@@ -7,16 +7,21 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use pyro_engine::Settings;
 use pyro_engine::progress::Reporter;
+use pyro_engine::store::workspace_record::NetworkPolicy;
 use pyro_engine::supervisor::start::Warmth;
 use pyro_engine::workspace::command::{CommandRequest, CommandStreams};
 use pyro_engine::workspace::machines::{DISK_GIB_DEFAULT, MachineSize};
 use pyro_engine::workspace::run::{RunRequest, run};
+use pyro_engine::workspace::shell::LOGIN_SHELL;
 
 use super::Face;
-use super::attached::{Attached, SHELL, TIMEOUT_DEFAULT_SECONDS, TIMEOUT_MAX_SECONDS, terminal_size, variable_parser};
+use super::attached::{Attached, TIMEOUT_DEFAULT_SECONDS, TIMEOUT_MAX_SECONDS, terminal_size, variable_parser};
+use super::network::{AllowArgs, PolicyWord};
 use crate::failure::{Failure, Kind};
+use crate::report::network::Advice;
 use crate::report::run::RunReport;
 use crate::{interrupt, report};
 
@@ -26,6 +31,8 @@ The words after -- are passed to the guest as they are, without a shell in betwe
   pyro run debian:12 -- sh -lc 'echo $HOME | wc -c'
   tar c . | pyro run -i debian:12 -- tar t
   pyro run -t debian:12                     a shell; the machine is gone when it ends
+  pyro run --network egress debian:12 -- apt-get update
+  pyro run --network egress --offer-proxy debian:12 -- apt-get update
 
 Exit code: the command's own; 124 when it ran too long, 125 when pyro failed, 126 and 127 when the
 command cannot be executed or is not there, 130 after Ctrl-C.";
@@ -49,9 +56,11 @@ pub(crate) struct RunArgs {
     /// Kill the command after this long [default: 30, with -t no limit]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=TIMEOUT_MAX_SECONDS))]
     timeout_seconds: Option<u64>,
-    /// What the machine may reach: off, which is no network device at all
-    #[arg(long, value_name = "POLICY", value_enum, default_value_t, hide_possible_values = true)]
-    network: NetworkPolicy,
+    /// What the machine may reach: off, or egress for what is public
+    #[arg(long, value_name = "POLICY", value_parser = ["off", "egress"], default_value = "off", hide_possible_values = true)]
+    network: String,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// A variable of the command's environment; may be repeated
     #[arg(long, value_name = "K=V", value_parser = variable_parser())]
     env: Vec<(String, Vec<u8>)>,
@@ -69,20 +78,12 @@ pub(crate) struct RunArgs {
     pub(crate) json: bool,
 }
 
-/// What a machine may reach.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum NetworkPolicy {
-    /// Nothing: the machine has no network device
-    #[default]
-    Off,
-}
-
 impl RunArgs {
     pub(crate) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
         let json = self.json;
         let stdin = self.stdin || self.tty;
-        let request = self.request()?;
         let settings = face.settings()?;
+        let request = self.request(&settings, face)?;
         let attached = Attached::new(face.painter(), stdin, request.command.terminal.is_some());
         let (environment, timeout) = (request.environment.clone(), request.command.timeout);
         let work = async |streams: CommandStreams<'_>, report: Reporter<'_>| {
@@ -95,15 +96,18 @@ impl RunArgs {
             return Ok(ExitCode::from(report.command.exit_code));
         }
         let outcome = interrupt::block_on(attached.live(work))?;
+        for words in report::network::refused(&outcome.refusals, &Advice::Flag) {
+            face.say(&words);
+        }
         if let Some(words) = report::run::parting_words(outcome.command.end, timeout) {
             face.say(&words);
         }
         Ok(ExitCode::from(report::run::exit_code(outcome.command.end)))
     }
 
-    fn request(self) -> Result<RunRequest, Failure> {
-        // The machine that an engine makes has no network device.
-        let NetworkPolicy::Off = self.network;
+    fn request(self, settings: &Settings, face: &Face) -> Result<RunRequest, Failure> {
+        let policy = if self.network == "egress" { NetworkPolicy::Egress } else { NetworkPolicy::Off };
+        let network = self.allow.with(PolicyWord(policy), settings, face)?;
         let processors =
             std::thread::available_parallelism().map_or(u32::MAX, |count| count.get().try_into().unwrap_or(u32::MAX));
         if self.vcpu_count > processors {
@@ -112,7 +116,7 @@ impl RunArgs {
         }
         let argv = match self.argv.is_empty() {
             false => self.argv.into_iter().map(OsString::into_vec).collect(),
-            true if self.stdin || self.tty => SHELL.map(|word| word.as_bytes().to_vec()).to_vec(),
+            true if self.stdin || self.tty => LOGIN_SHELL.map(|word| word.as_bytes().to_vec()).to_vec(),
             true => {
                 return Err(Failure::new(Kind::Usage, "no command was given")
                     .hint("put it after --, as in: pyro run debian:12 -- git --version; or use -t for a shell"));
@@ -129,6 +133,6 @@ impl RunArgs {
         };
         let warmth = if self.cold { Warmth::Cold } else { Warmth::Warm };
         let size = MachineSize { vcpu_count: self.vcpu_count, mem_mib: self.mem_mib, disk_gib: DISK_GIB_DEFAULT };
-        Ok(RunRequest { environment: self.environment, size, warmth, command })
+        Ok(RunRequest { environment: self.environment, size, warmth, command, network })
     }
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use pyro_engine::progress::Progress;
 use pyro_engine::supervisor::protocol::Birth;
-use pyro_engine::supervisor::spawn::{detach, hang_up, leave_session, tell};
+use pyro_engine::supervisor::secrets::Secrets;
+use pyro_engine::supervisor::spawn::{detach, hang_up, leave_session, take_secrets, tell};
 use pyro_engine::workspace::Workspaces;
 use pyro_engine::workspace::supervise::supervise;
 
@@ -32,7 +33,8 @@ impl SuperviseArgs {
             return Ok(ExitCode::SUCCESS);
         }
         leave_session().map_err(no_process)?;
-        match self.supervise(face) {
+        let secrets = take_secrets().map_err(no_process)?;
+        match self.supervise(secrets, face) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(failure) => {
                 // It goes to the log, too: whoever waits may be gone.
@@ -42,7 +44,7 @@ impl SuperviseArgs {
         }
     }
 
-    fn supervise(&self, face: &Face) -> Result<(), Failure> {
+    fn supervise(&self, secrets: Secrets, face: &Face) -> Result<(), Failure> {
         let settings = face.settings()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -64,7 +66,7 @@ impl SuperviseArgs {
             told
         };
         let workspaces = Workspaces::new(&settings);
-        runtime.block_on(supervise(&workspaces, &self.id, &report, running))?;
+        runtime.block_on(supervise(&workspaces, &self.id, secrets, &report, running))?;
         Ok(())
     }
 }

@@ -114,6 +114,40 @@ pub(crate) fn git_user() -> GitUser {
     user
 }
 
+/// Where chat hosts keep their configuration, as far as the environment says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ChatHostDirs {
+    /// The user's home.
+    pub(crate) home: Option<PathBuf>,
+    /// Claude Code's directory, where it was moved.
+    pub(crate) claude: Option<PathBuf>,
+    /// Codex's directory, where it was moved.
+    pub(crate) codex: Option<PathBuf>,
+    /// The directory of configurations, where it was moved.
+    pub(crate) config: Option<PathBuf>,
+    /// The few variables that Codex passes on to a server.
+    pub(crate) few_variables: Vec<(OsString, OsString)>,
+}
+
+/// What of the environment Codex passes on to the servers it starts.
+const FEW_VARIABLES: [&str; 10] =
+    ["HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"];
+
+/// Reads where chat hosts keep their configuration.
+pub(crate) fn chat_host_dirs() -> ChatHostDirs {
+    let variables = Variables(&process_variable);
+    let dir = |name| variables.value(name).map(|value| absolute(Path::new(&value)));
+    let few = FEW_VARIABLES.iter().filter_map(|name| Some((OsString::from(name), variables.value(name)?)));
+    ChatHostDirs {
+        home: dir("HOME"),
+        claude: dir("CLAUDE_CONFIG_DIR"),
+        codex: dir("CODEX_HOME"),
+        // The XDG specification says to ignore a relative path.
+        config: variables.value("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
+        few_variables: few.collect(),
+    }
+}
+
 /// The session of the chat host that started this process, where it says so.
 pub(crate) fn chat_session() -> Option<String> {
     Variables(&process_variable).value("CLAUDE_CODE_SESSION_ID").and_then(|value| value.into_string().ok())

@@ -11,6 +11,8 @@ use pyro_engine::workspace::machines::MachineSize;
 use pyro_engine::workspace::seed::Reach;
 
 use super::super::Face;
+use super::super::network::{AllowArgs, PolicyWord};
+use super::secrets::{SecretArgs, warn_of_short};
 use super::{command_line, label, labels};
 use crate::failure::Failure;
 use crate::report::workspace::CreatedReport;
@@ -19,7 +21,13 @@ use crate::{interrupt, report};
 const EXAMPLES: &str = "\
   pyro workspace create debian:12 --name fix --seed-path .
   pyro workspace exec fix -- git --version
-  pyro workspace delete fix";
+  pyro workspace delete fix
+  pyro workspace create debian:12 --name fix --secret-file TOKEN=token.txt
+  pyro workspace exec fix --secret-env TOKEN=GITHUB_TOKEN -- ./release
+
+A secret is kept in memory only, and given only to the commands that name it. In what they print and in all that
+pyro shows of the workspace it is replaced by [secret TOKEN], in base64, in URLs and in hex, too. It protects from
+accidents, not from a program that wants to give it away.";
 
 /// Arguments of `workspace create`.
 #[derive(Debug, Args)]
@@ -55,6 +63,14 @@ pub(crate) struct CreateArgs {
     /// Take what looks secret along, too: keys, .env files, credentials
     #[arg(long, requires = "seed_path")]
     seed_secrets: bool,
+    #[command(flatten)]
+    secrets: SecretArgs,
+    /// What it may reach: off, egress for what is public, or egress+published-ports, with which its services may be
+    /// reached from this computer
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t, hide_possible_values = true)]
+    network_policy: PolicyWord,
+    #[command(flatten)]
+    allow: AllowArgs,
     /// Print its id and nothing else
     #[arg(long, conflicts_with = "json")]
     id_only: bool,
@@ -66,7 +82,11 @@ pub(crate) struct CreateArgs {
 impl CreateArgs {
     pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
         let settings = face.settings()?;
+        let secrets = self.secrets.read()?;
+        warn_of_short(&secrets, face);
+        let network = self.allow.with(self.network_policy, &settings, face)?;
         let request = CreateRequest {
+            network,
             environment: self.environment,
             size: MachineSize { vcpu_count: self.vcpu_count, mem_mib: self.mem_mib, disk_gib: self.disk_gib },
             ttl: Duration::from_secs(self.ttl_seconds),
@@ -81,6 +101,7 @@ impl CreateArgs {
                 git: crate::settings::git_user(),
                 reach: Reach::Anywhere,
             }),
+            secrets,
         };
         let painter = face.painter();
         let report = |progress| painter.report(progress);

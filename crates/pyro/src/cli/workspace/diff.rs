@@ -8,10 +8,13 @@ use std::process::ExitCode;
 use std::task::{Context, Poll};
 
 use clap::Args;
+use pyro_engine::store::disk_record::BASELINE;
 use pyro_engine::workspace::Workspaces;
+use pyro_engine::workspace::between::Between;
 use pyro_engine::workspace::client::Connection;
 use pyro_engine::workspace::diff::{self, DiffError, DiffRequest, DiffSummary};
-use pyro_engine::workspace::seen::Seen;
+use pyro_engine::workspace::seen::show;
+use pyro_engine::workspace::tool::ToolHost;
 use tokio::io::AsyncWrite;
 
 use super::super::Face;
@@ -26,8 +29,10 @@ const EXAMPLES: &str = "\
   pyro workspace diff fix
   pyro workspace diff fix | git apply       the same changes in your own checkout
   pyro workspace diff fix src --stat
+  pyro workspace diff fix --from tests-pass
 
-Compared is with what the workspace was created with. New files that .gitignore or .git/info/exclude
+Compared is with what the workspace was created with, or with a snapshot, for which a second machine is
+started for the moment; renames are told as a file that is gone and a new one then. New files that .gitignore or .git/info/exclude
 ignore are left out. What git cannot express (empty directories, devices, other permissions) is told
 on standard error.";
 
@@ -46,6 +51,9 @@ pub(crate) struct DiffArgs {
     /// Say which files changed, not what in them
     #[arg(long, conflicts_with = "stat")]
     name_status: bool,
+    /// Compare with a snapshot
+    #[arg(long, value_name = "SNAPSHOT", default_value = BASELINE)]
+    from: String,
     /// Also new files that git ignores
     #[arg(long)]
     all: bool,
@@ -57,44 +65,62 @@ pub(crate) struct DiffArgs {
 impl DiffArgs {
     pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
         let settings = face.settings()?;
-        let connection = Workspaces::new(&settings).connect(&self.workspace)?;
-        let (json, color) = (self.json, face.color());
-        let form = match (self.stat, self.name_status) {
-            (true, _) => Some(DiffForm::Stat),
-            (_, true) => Some(DiffForm::NameStatus),
-            _ => None,
-        };
-        let request = DiffRequest { paths: self.paths.into_iter().map(OsString::into_vec).collect(), all: self.all };
-        let id = connection.id.clone();
-        let summary = match form {
-            Some(form) => {
-                let summary = interrupt::block_on(async {
-                    Ok(match form {
-                        DiffForm::Stat => diff::stat(&connection, &request).await?,
-                        DiffForm::NameStatus => diff::names(&connection, &request).await?,
-                    })
-                })?;
-                report::print(&DiffReport::of_summary(id, &summary, form), json, color)?;
-                summary
+        let workspaces = Workspaces::new(&settings);
+        let connection = workspaces.connect(&self.workspace)?;
+        let painter = face.painter();
+        let report = |progress| painter.report(progress);
+        let summary = interrupt::block_on(async {
+            if self.from == BASELINE {
+                let whole = self.paths.is_empty() && !self.all;
+                return self.show(face, &connection, Some(&connection).filter(|_| whole), &connection.id).await;
             }
-            None if json => {
-                let diff =
-                    interrupt::block_on(async { Ok(diff::diff(&connection, &request, JSON_PATCH_BYTES_MAX).await?) })?;
-                let summary = diff.summary.clone();
-                report::print_json(true, &DiffReport::of_patch(id, diff))?;
-                summary
-            }
-            None => interrupt::block_on(print_patch(&connection, &request, color))?,
-        };
-        if !json {
+            let before = workspaces.open_snapshot(&self.workspace, &self.from, &report).await;
+            painter.clear();
+            let before = before?;
+            let shown = self.show(face, &Between { before: &before, now: &connection }, None, &connection.id).await;
+            before.close().await;
+            shown
+        })?;
+        if !self.json {
             note_lines(&summary).iter().for_each(|line| face.say(line));
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Shows what `host` tells. `seen` is told that it was all of it, if it was.
+    async fn show(
+        &self,
+        face: &Face,
+        host: &impl ToolHost,
+        seen: Option<&Connection>,
+        id: &str,
+    ) -> Result<DiffSummary, Failure> {
+        let (json, color, id) = (self.json, face.color(), id.to_owned());
+        let paths = self.paths.iter().cloned().map(OsString::into_vec).collect();
+        let request = DiffRequest { paths, all: self.all };
+        let (form, summary) = match (self.stat, self.name_status) {
+            (true, _) => (DiffForm::Stat, diff::stat(host, &request).await?),
+            (_, true) => (DiffForm::NameStatus, diff::names(host, &request).await?),
+            _ if json => {
+                let diff = diff::diff(host, &request, JSON_PATCH_BYTES_MAX).await?;
+                let summary = diff.summary.clone();
+                report::print_json(true, &DiffReport::of_patch(id, diff))?;
+                return Ok(summary);
+            }
+            _ => return print_patch(host, &request, seen, color).await,
+        };
+        report::print(&DiffReport::of_summary(id, &summary, form), json, color)?;
+        Ok(summary)
+    }
 }
 
 /// Prints the patch as it comes. A terminal gets it clean and in colour, everything else as it is.
-async fn print_patch(connection: &Connection, request: &DiffRequest, color: bool) -> Result<DiffSummary, Failure> {
+async fn print_patch(
+    host: &impl ToolHost,
+    request: &DiffRequest,
+    seen: Option<&Connection>,
+    color: bool,
+) -> Result<DiffSummary, Failure> {
     let (mut terminal, mut plain);
     let out: &mut (dyn AsyncWrite + Unpin + Send) = if io::stdout().is_terminal() {
         terminal = TerminalPatch { line: Vec::new(), color };
@@ -103,16 +129,15 @@ async fn print_patch(connection: &Connection, request: &DiffRequest, color: bool
         plain = tokio::io::stdout();
         &mut plain
     };
-    let mut seen = Seen::new(Some(out));
-    let summary = diff::patch(connection, request, &mut seen).await.map_err(|error| match error {
+    let shown = show(host, request, out).await.map_err(|error| match error {
         DiffError::Output { source } => report::output_failed(&source),
         error => error.into(),
     })?;
-    if request.paths.is_empty() && !request.all {
+    if let Some(connection) = seen {
         // A workspace that went away meanwhile has nothing to lose any more.
-        drop(seen.tell(connection).await);
+        drop(shown.tell(connection).await);
     }
-    Ok(summary)
+    Ok(shown.summary)
 }
 
 /// Prints a patch on the terminal, line by line.

@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use pyro_engine::progress::{Progress, Reporter};
+use pyro_engine::supervisor::protocol::{LiveStatus, NetworkRefusal};
 use pyro_engine::workspace::Workspaces;
 use pyro_engine::workspace::client::{Connection, ExecOptions};
 use pyro_engine::workspace::command::{CommandRequest, CommandStreams};
+use pyro_engine::workspace::shell::LOGIN_SHELL;
 
 use super::super::Face;
-use super::super::attached::{
-    Attached, SHELL, TIMEOUT_DEFAULT_SECONDS, TIMEOUT_MAX_SECONDS, terminal_size, variable_parser,
-};
+use super::super::attached::{Attached, TIMEOUT_DEFAULT_SECONDS, TIMEOUT_MAX_SECONDS, terminal_size, variable_parser};
 use super::command_line;
+use super::secrets::grant;
 use crate::failure::{Failure, Kind};
 use crate::report::exec::{DetachedReport, ExecReport};
+use crate::report::network::{Advice, refused};
 use crate::{interrupt, report};
 
 const EXAMPLES: &str = "\
@@ -26,7 +28,7 @@ The words after -- are passed to the guest as they are, without a shell in betwe
   pyro workspace exec fix -- make test
   pyro workspace exec fix -- sh -lc 'cd src && ls | wc -l'
   pyro workspace exec -t fix                a shell in the workspace
-  pyro workspace exec --detach fix -- make  goes on by itself; 'pyro workspace logs fix' shows it
+  pyro workspace exec --detach fix -- make  goes on by itself; 'pyro workspace wait' and 'kill' know it by its number
 
 Exit code: the command's own; 124 when it ran too long, 125 when pyro failed, 126 and 127 when the
 command cannot be executed or is not there, 130 after Ctrl-C.";
@@ -49,6 +51,9 @@ pub(crate) struct ExecArgs {
     /// A variable of the command's environment; may be repeated
     #[arg(long, value_name = "K=V", value_parser = variable_parser())]
     env: Vec<(String, Vec<u8>)>,
+    /// A secret of the workspace for the command, in the variable of its name or another; may be repeated
+    #[arg(long, value_name = "SECRET[=ENV]", value_parser = grant)]
+    secret_env: Vec<(String, String)>,
     /// Pass standard input on
     #[arg(short = 'i', long)]
     stdin: bool,
@@ -68,16 +73,18 @@ impl ExecArgs {
         let settings = face.settings()?;
         let (json, stdin, detach) = (self.json, self.stdin || self.tty, self.detach);
         let workspace = self.workspace.clone();
+        let secret_env: BTreeMap<_, _> = self.secret_env.iter().cloned().map(|(secret, name)| (name, secret)).collect();
         let request = self.request()?;
         let connection = Workspaces::new(&settings).connect(&workspace)?;
         if detach {
-            return interrupt::block_on(leave_running(connection, request, json, face));
+            let options = ExecOptions { stays: true, by: command_line(), secret_env };
+            return interrupt::block_on(leave_running(connection, request, options, json, face));
         }
         let attached = Attached::new(face.painter(), stdin, request.terminal.is_some());
         let timeout = request.timeout;
         let id = connection.id.clone();
         let work = async |streams: CommandStreams<'_>, report: Reporter<'_>| {
-            let options = ExecOptions { stays: false, by: command_line() };
+            let options = ExecOptions { stays: false, by: command_line(), secret_env };
             let mut sequence = 0;
             let begun = |number| {
                 sequence = number;
@@ -92,7 +99,11 @@ impl ExecArgs {
             report::print_json(true, &report)?;
             return Ok(ExitCode::from(report.command.exit_code));
         }
+        let begun = SystemTime::now();
         let (outcome, _) = interrupt::block_on(attached.live(work))?;
+        for words in interrupt::block_on(async { Ok(refused_since(&connection, begun).await) })? {
+            face.say(&words);
+        }
         if let Some(words) = report::run::parting_words(outcome.end, timeout) {
             face.say(&words);
         }
@@ -102,7 +113,7 @@ impl ExecArgs {
     fn request(self) -> Result<CommandRequest, Failure> {
         let argv = match self.argv.is_empty() {
             false => self.argv.into_iter().map(OsString::into_vec).collect(),
-            true if self.stdin || self.tty => SHELL.map(|word| word.as_bytes().to_vec()).to_vec(),
+            true if self.stdin || self.tty => LOGIN_SHELL.map(|word| word.as_bytes().to_vec()).to_vec(),
             true => {
                 return Err(Failure::new(Kind::Usage, "no command was given")
                     .hint("put it after --, as in: pyro workspace exec W -- make test; or use -t for a shell"));
@@ -121,13 +132,21 @@ impl ExecArgs {
     }
 }
 
+/// What the network of the workspace refused meanwhile. Who cannot be asked any more says nothing.
+async fn refused_since(connection: &Connection, begun: SystemTime) -> Vec<String> {
+    let Ok(LiveStatus { network: Some(network), .. }) = connection.live_status().await else { return Vec::new() };
+    let is_new = |refusal: &NetworkRefusal| UNIX_EPOCH + Duration::from_millis(refusal.at_ms) >= begun;
+    let refusals: Vec<_> = network.refusals.into_iter().filter(is_new).collect();
+    refused(&refusals, &Advice::Command(&connection.id))
+}
+
 async fn leave_running(
     connection: Connection,
     request: CommandRequest,
+    options: ExecOptions,
     json: bool,
     face: &Face,
 ) -> Result<ExitCode, Failure> {
-    let options = ExecOptions { stays: true, by: command_line() };
     let running = connection.start_command(request, false, options).await?;
     let detached = DetachedReport { workspace: connection.id, exec: running.sequence.unwrap_or(0), state: "running" };
     report::print(&detached, json, face.color())?;

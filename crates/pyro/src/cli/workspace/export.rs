@@ -2,14 +2,14 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use pyro_engine::workspace::Workspaces;
 use pyro_engine::workspace::client::Connection;
 use pyro_engine::workspace::diff::DiffRequest;
-use pyro_engine::workspace::export::{ExportRequest, export, export_patch};
+use pyro_engine::workspace::export::{ExportRequest, Output, export, export_patch};
 use pyro_engine::workspace::guest_path::GuestPath;
 use pyro_engine::workspace::seen;
 
@@ -44,6 +44,9 @@ pub(crate) struct ExportArgs {
     /// Replace what is there
     #[arg(long)]
     force: bool,
+    /// Write it also where it holds a secret of the workspace
+    #[arg(long)]
+    with_secrets: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
@@ -63,17 +66,23 @@ impl ExportArgs {
     pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
         let settings = face.settings()?;
         let connection = Workspaces::new(&settings).connect(&self.workspace)?;
+        let output = Output {
+            called: self.output.display().to_string(),
+            path: self.output,
+            force: self.force,
+            secrets: self.with_secrets,
+        };
         let (report, notes) = match self.form {
             Form::Files => {
                 let path = self.path.as_deref().map_or(b".".as_slice(), OsStrExt::as_bytes);
-                let request = ExportRequest { path: GuestPath::new(path)?, output: self.output, force: self.force };
+                let request = ExportRequest { path: GuestPath::new(path)?, output };
                 let report = files(&connection, &request, face)?;
                 let notes = report.note_lines();
                 (report, notes)
             }
             Form::Patch => {
                 let paths = self.path.into_iter().map(OsString::into_vec).collect();
-                patch(&connection, paths, &self.output, self.force)?
+                patch(&connection, paths, &output)?
             }
         };
         report::print(&report, self.json, face.color())?;
@@ -88,33 +97,30 @@ fn files(connection: &Connection, request: &ExportRequest, face: &Face) -> Resul
     let painter = face.painter();
     let report = |progress| painter.report(progress);
     let summary = interrupt::block_on(async {
-        // What changes while the files are on their way was not taken home, so the digest is from before.
+        // What changes while the files are on their way was not taken home, so the name is from before.
         let whole = request.path == GuestPath::workspace();
-        let digest = if whole { seen::current(connection).await.ok() } else { None };
+        let name = if whole { seen::current(connection).await.ok().flatten() } else { None };
         let summary = export(connection, request, &report).await?;
-        if let Some(digest) = digest {
-            drop(seen::tell(connection, digest).await);
-        }
+        drop(seen::tell(connection, name).await);
         Ok(summary)
     });
     painter.clear();
-    Ok(ExportReport::of_files(connection.id.clone(), &request.output, &summary?))
+    Ok(ExportReport::of_files(connection.id.clone(), &request.output.path, &summary?))
 }
 
 fn patch(
     connection: &Connection,
     paths: Vec<Vec<u8>>,
-    output: &Path,
-    force: bool,
+    output: &Output,
 ) -> Result<(ExportReport, Vec<String>), Failure> {
     let request = DiffRequest { paths, all: false };
     let exported = interrupt::block_on(async {
-        let exported = export_patch(connection, &request, output, force).await?;
+        let exported = export_patch(connection, &request, output).await?;
         if request.paths.is_empty() {
-            drop(seen::tell(connection, exported.sha256.clone()).await);
+            drop(seen::tell(connection, seen::name(&exported.summary)).await);
         }
         Ok(exported)
     })?;
     let notes = note_lines(&exported.summary);
-    Ok((ExportReport::of_patch(connection.id.clone(), output, &exported), notes))
+    Ok((ExportReport::of_patch(connection.id.clone(), &output.path, &exported), notes))
 }

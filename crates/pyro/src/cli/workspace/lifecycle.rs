@@ -3,34 +3,39 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use pyro_engine::Settings;
+use pyro_engine::store::disk_record::BASELINE;
 use pyro_engine::workspace::Workspaces;
 
 use super::super::Face;
+use super::one::{OneArgs, act};
+use super::secrets::{SecretArgs, warn_of_short};
 use crate::failure::Failure;
-use crate::report::Report;
+use crate::report::snapshot::ResetReport;
 use crate::report::workspace::{DeletedReport, StatusReport, WorkspaceReport};
-use crate::{interrupt, report};
 
-macro_rules! workspace_arguments {
-    ($($name:ident, $doc:literal;)*) => {$(
-        #[doc = $doc]
-        #[derive(Debug, Args)]
-        pub(crate) struct $name {
-            /// Its id, the beginning of it, or its name
-            workspace: String,
-            /// Print one JSON object
-            #[arg(long)]
-            pub(super) json: bool,
-        }
-    )*};
+/// Arguments of `workspace reset`.
+#[derive(Debug, Args)]
+pub(crate) struct ResetArgs {
+    /// Its id, the beginning of it, or its name
+    workspace: String,
+    /// The snapshot to go back to
+    #[arg(long, value_name = "NAME", default_value = BASELINE)]
+    snapshot: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
-workspace_arguments! {
-    StatusArgs, "Arguments of `workspace status`.";
-    StopArgs, "Arguments of `workspace stop`.";
-    StartArgs, "Arguments of `workspace start`.";
-    ResetArgs, "Arguments of `workspace reset`.";
+/// Arguments of `workspace start`.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Its id, the beginning of it, or its name
+    workspace: String,
+    #[command(flatten)]
+    secrets: SecretArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Arguments of `workspace delete`.
@@ -46,30 +51,40 @@ pub(crate) struct DeleteArgs {
     pub(super) json: bool,
 }
 
-impl StatusArgs {
-    pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
-        act(face, self.json, async |settings| {
-            Ok(StatusReport::from(Workspaces::new(settings).status(&self.workspace).await?))
-        })
-    }
+/// `workspace status`.
+pub(super) fn status(args: &OneArgs, face: &Face) -> Result<ExitCode, Failure> {
+    act(face, args.json, async |settings| {
+        Ok(StatusReport::from(Workspaces::new(settings).status(&args.workspace).await?))
+    })
 }
 
-impl StopArgs {
-    pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
-        act(face, self.json, async |settings| {
-            Ok(WorkspaceReport::from(Workspaces::new(settings).stop(&self.workspace).await?))
-        })
-    }
+/// `workspace stop`.
+pub(super) fn stop(args: &OneArgs, face: &Face) -> Result<ExitCode, Failure> {
+    act(face, args.json, async |settings| {
+        let workspaces = Workspaces::new(settings);
+        let services = workspaces.running_services(&args.workspace).await;
+        Ok(WorkspaceReport::from(workspaces.stop(&args.workspace).await?).with_ended(services))
+    })
 }
 
 impl StartArgs {
     pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
+        let secrets = self.secrets.read()?;
+        warn_of_short(&secrets, face);
         let painter = face.painter();
         let report = |progress| painter.report(progress);
         act(face, self.json, async |settings| {
-            let started = Workspaces::new(settings).start(&self.workspace, &report).await;
+            let started = Workspaces::new(settings).start(&self.workspace, &secrets, &report).await;
             painter.clear();
-            Ok(WorkspaceReport::from(started?))
+            let started = started?;
+            let missing = secrets.missing(&started.record.secrets);
+            if !missing.is_empty() {
+                face.say(&format!(
+                    "warning: {} not told again: commands cannot be given what was not told, and it is not cut out of what is shown",
+                    missing.join(", ")
+                ));
+            }
+            Ok(WorkspaceReport::from(started))
         })
     }
 }
@@ -77,7 +92,7 @@ impl StartArgs {
 impl ResetArgs {
     pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
         act(face, self.json, async |settings| {
-            Ok(WorkspaceReport::from(Workspaces::new(settings).reset(&self.workspace).await?))
+            Ok(ResetReport::from(Workspaces::new(settings).reset(&self.workspace, &self.snapshot).await?))
         })
     }
 }
@@ -89,16 +104,4 @@ impl DeleteArgs {
             Ok(DeletedReport { id: gone.record.id, name: gone.record.name, deleted: true })
         })
     }
-}
-
-/// Does one thing with a workspace and prints what came of it.
-fn act<R: Report>(
-    face: &Face,
-    json: bool,
-    work: impl AsyncFnOnce(&Settings) -> Result<R, Failure>,
-) -> Result<ExitCode, Failure> {
-    let settings = face.settings()?;
-    let done = interrupt::block_on(work(&settings))?;
-    report::print(&done, json, face.color())?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -25,8 +25,12 @@ pub(crate) struct ListArgs {
 impl ListArgs {
     pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
         let settings = face.settings()?;
-        let found = Workspaces::new(&settings).list_labelled(&labels(self.label))?;
-        let list = WorkspaceList { workspaces: found.into_iter().map(Into::into).collect() };
+        let workspaces = Workspaces::new(&settings);
+        let found = workspaces.list_labelled(&labels(self.label))?;
+        let list = WorkspaceList {
+            workspaces: found.into_iter().map(Into::into).collect(),
+            removed: workspaces.removed().into_iter().map(Into::into).collect(),
+        };
         report::print(&list, self.json, face.color())?;
         Ok(ExitCode::SUCCESS)
     }

@@ -1,98 +1,117 @@
 //! `workspace logs`: what was run in a workspace, and what it printed.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
-use pyro_engine::Settings;
 use pyro_engine::workspace::logs::{LoggedCommand, commands, read_output};
-use pyro_engine::workspace::{Workspace, Workspaces};
+use pyro_engine::workspace::{Workspace, WorkspaceError, Workspaces};
 
 use super::super::Face;
+use super::follow::{FollowArgs, next_look};
 use crate::failure::Failure;
+use crate::report;
 use crate::report::captured::Capture;
-use crate::report::clean;
 use crate::report::exec::{LogReport, LogRow};
-use crate::{interrupt, report};
+use crate::report::log_page::LogPage;
 
 /// Bytes of output that are read at a time.
 const PIECE_BYTES: u64 = 256 * 1024;
 
-/// How often new output is looked for.
-const FOLLOW_EVERY: Duration = Duration::from_millis(150);
-
 /// Arguments of `workspace logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// Its id, the beginning of it, or its name
-    workspace: String,
-    /// Go on until Ctrl-C, with what comes
-    #[arg(long)]
-    follow: bool,
-    /// Only commands after the one of this number
-    #[arg(long, value_name = "SEQ", default_value_t = 0)]
-    since: u64,
-    /// Print one JSON object; with --follow one a command, when it has ended
-    #[arg(long)]
-    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) record: FollowArgs,
 }
 
 impl LogsArgs {
     pub(super) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
-        let settings = face.settings()?;
-        if self.follow {
-            interrupt::block_on(self.follow(&settings))?;
-            return Ok(ExitCode::SUCCESS);
+        let FollowArgs { workspace, since, json, .. } = &self.record;
+        let list = |workspaces: &Workspaces<'_>| {
+            let (workspace, found) = workspaces.logs(workspace, *since)?;
+            let commands = found.into_iter().map(|command| row(&workspace, command)).collect();
+            Ok(LogReport { workspace: workspace.record.id, commands })
+        };
+        let follow = async |workspaces: &Workspaces<'_>| {
+            let workspace = workspaces.find(workspace)?;
+            let mut following =
+                Following { workspace, seen: *since, open: BTreeMap::new(), page: LogPage::default(), json: *json };
+            loop {
+                if following.is_quiet()? {
+                    // Of one that lost its machine all commands have ended.
+                    match next_look(workspaces, &following.workspace.record.id).await? {
+                        Some(workspace) => following.workspace = workspace,
+                        None => return Ok(()),
+                    }
+                }
+            }
+        };
+        self.record.handle(face, list, follow)
+    }
+}
+
+/// The log of a workspace, as far as it was printed.
+struct Following {
+    workspace: Workspace,
+    /// The number of the last command that is known.
+    seen: u64,
+    /// Those of which more may come, and how much was printed of each.
+    open: BTreeMap<u64, u64>,
+    page: LogPage,
+    json: bool,
+}
+
+impl Following {
+    /// Prints what came, command by command; whether that was nothing.
+    fn is_quiet(&mut self) -> Result<bool, Failure> {
+        let mut quiet = true;
+        for command in commands(&self.workspace)? {
+            let sequence = command.started.sequence;
+            if sequence > self.seen {
+                self.seen = sequence;
+                self.open.insert(sequence, 0);
+                self.print(LogPage::head, &command)?;
+                quiet = false;
+            }
+            let Some(&printed) = self.open.get(&sequence) else { continue };
+            let now = if self.json { printed } else { self.print_output(sequence, printed)? };
+            quiet &= now == printed;
+            self.open.insert(sequence, now);
+            if command.ended.is_some() {
+                self.open.remove(&sequence);
+                if self.json {
+                    report::print_json(true, &row(&self.workspace, command))?;
+                } else {
+                    self.print(LogPage::foot, &command)?;
+                }
+                quiet = false;
+            }
         }
-        let (workspace, found) = Workspaces::new(&settings).logs(&self.workspace, self.since)?;
-        let commands = found.into_iter().map(|command| row(&workspace, command)).collect();
-        report::print(&LogReport { workspace: workspace.record.id, commands }, self.json, face.color())?;
-        Ok(ExitCode::SUCCESS)
+        Ok(quiet)
     }
 
-    /// Prints what is there and what comes, command by command, until a signal ends it.
-    async fn follow(&self, settings: &Settings) -> Result<(), Failure> {
-        let workspaces = Workspaces::new(settings);
-        let workspace = workspaces.find(&self.workspace)?;
-        let mut done = self.since;
-        let mut position: Option<u64> = None;
+    fn print(&mut self, part: fn(&mut LogPage, &LogRow) -> String, command: &LoggedCommand) -> Result<(), Failure> {
+        if self.json {
+            return Ok(());
+        }
+        let text = part(&mut self.page, &LogRow::new(command.clone(), Capture::default()));
+        report::print_bytes(text.as_bytes())
+    }
+
+    /// Prints what a command printed from a position on, and gives the position after it.
+    fn print_output(&mut self, sequence: u64, mut position: u64) -> Result<u64, Failure> {
         loop {
-            let next = commands(&workspace)?.into_iter().find(|command| command.started.sequence > done);
-            let Some(command) = next else {
-                tokio::time::sleep(FOLLOW_EVERY).await;
-                // A workspace that is gone has no more to tell.
-                workspaces.find(&workspace.record.id)?;
-                continue;
+            let bytes = match read_output(&self.workspace, sequence, position, PIECE_BYTES) {
+                // It is not kept any more, or its workspace is just being removed.
+                Err(WorkspaceError::OutputDropped { .. } | WorkspaceError::NoCommand { .. }) => return Ok(position),
+                read => read?.bytes,
             };
-            let sequence = command.started.sequence;
-            let over = command.ended.is_some();
-            if self.json {
-                if over {
-                    report::print_json(true, &row(&workspace, command))?;
-                    done = sequence;
-                } else {
-                    tokio::time::sleep(FOLLOW_EVERY).await;
-                }
-                continue;
+            if bytes.is_empty() {
+                return Ok(position);
             }
-            let at = match position {
-                Some(at) => at,
-                None => {
-                    report::print_bytes(LogRow::new(command.clone(), Capture::default()).head().as_bytes())?;
-                    0
-                }
-            };
-            let piece = read_output(&workspace, sequence, at, PIECE_BYTES)?;
-            report::print_bytes(clean::lines(&piece.bytes).as_bytes())?;
-            position = Some(at + piece.bytes.len() as u64);
-            if piece.bytes.is_empty() {
-                if over {
-                    report::print_bytes(LogRow::new(command, Capture::default()).foot().as_bytes())?;
-                    (done, position) = (sequence, None);
-                } else {
-                    tokio::time::sleep(FOLLOW_EVERY).await;
-                }
-            }
+            report::print_bytes(self.page.output(sequence, &bytes).as_bytes())?;
+            position += bytes.len() as u64;
         }
     }
 }
@@ -102,13 +121,15 @@ fn row(workspace: &Workspace, command: LoggedCommand) -> LogRow {
     let sequence = command.started.sequence;
     let mut capture = Capture::short();
     let mut position = 0;
-    // Output that cannot be read is as good as none; the numbers beside it say what there was.
-    while let Ok(piece) = read_output(workspace, sequence, position, PIECE_BYTES) {
-        if piece.bytes.is_empty() {
-            break;
+    loop {
+        match read_output(workspace, sequence, position, PIECE_BYTES) {
+            Ok(piece) if !piece.bytes.is_empty() => {
+                position += piece.bytes.len() as u64;
+                capture.push(&piece.bytes);
+            }
+            Err(WorkspaceError::OutputDropped { .. }) => return LogRow::new(command, capture).without_output(),
+            // Output that cannot be read is as good as none; the numbers beside it say what there was.
+            Ok(_) | Err(_) => return LogRow::new(command, capture),
         }
-        position += piece.bytes.len() as u64;
-        capture.push(&piece.bytes);
     }
-    LogRow::new(command, capture)
 }

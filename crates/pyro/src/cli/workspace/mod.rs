@@ -1,17 +1,28 @@
 //! `workspace`: a machine that stays, with a project in it. A verb is one file, or a folder of its own.
 
 mod create;
+mod crossings;
 mod diff;
+mod disk;
 mod exec;
 mod export;
 mod file;
+mod follow;
 mod given;
+mod kill;
 mod lifecycle;
 mod list;
 mod logs;
+mod one;
 mod patch;
+mod port;
+pub(super) mod secrets;
+mod service;
+mod shell;
+mod snapshot;
 mod sync;
 mod update;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -29,12 +40,19 @@ pub(crate) enum WorkspaceVerb {
     Create(create::CreateArgs),
     /// List the workspaces, the one used last first
     List(list::ListArgs),
-    /// Change name, labels or time to live
+    /// Change name, labels, time to live, or what it may reach
     Update(update::UpdateArgs),
     /// Show what is going on in a workspace
-    Status(lifecycle::StatusArgs),
+    Status(one::OneArgs),
     /// Run a command in a workspace
     Exec(exec::ExecArgs),
+    /// Wait for a command that was left running, and pass on what it prints
+    Wait(wait::WaitArgs),
+    /// Kill a command that was left running, with everything it started
+    Kill(kill::KillArgs),
+    /// Work in shells that stay open
+    #[command(subcommand)]
+    Shell(shell::ShellVerb),
     /// Bring files of this host into a workspace that runs
     #[command(subcommand)]
     Sync(sync::SyncVerb),
@@ -50,10 +68,24 @@ pub(crate) enum WorkspaceVerb {
     Export(export::ExportArgs),
     /// Show what was run in a workspace, and what it printed
     Logs(logs::LogsArgs),
-    /// Put a workspace back to what it was in the beginning
+    /// Show what crossed the border between a workspace and this host
+    Crossings(crossings::CrossingsArgs),
+    /// Keep commands running under a name: servers, databases, workers
+    #[command(subcommand)]
+    Service(service::ServiceVerb),
+    /// Reach ports of the guest from this host
+    #[command(subcommand)]
+    Port(port::PortVerb),
+    /// Keep the whole disk of a workspace under a name, to go back to
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotVerb),
+    /// Put a workspace back to what it was in the beginning, or at a snapshot
     Reset(lifecycle::ResetArgs),
+    /// Look at the disk of a stopped workspace, or take it home
+    #[command(subcommand)]
+    Disk(disk::DiskVerb),
     /// Stop a workspace's machine and keep its disk
-    Stop(lifecycle::StopArgs),
+    Stop(one::OneArgs),
     /// Start the machine of a stopped workspace
     Start(lifecycle::StartArgs),
     /// Remove a workspace with everything in it
@@ -69,13 +101,21 @@ impl WorkspaceVerb {
             Self::Update(args) => args.json,
             Self::Status(args) => args.json,
             Self::Exec(args) => args.json,
+            Self::Wait(args) => args.json,
+            Self::Kill(args) => args.json,
+            Self::Shell(verb) => verb.json(),
             Self::Sync(verb) => verb.json(),
             Self::File(verb) => verb.json(),
             Self::Patch(verb) => verb.json(),
             Self::Diff(args) => args.json,
             Self::Export(args) => args.json,
-            Self::Logs(args) => args.json,
+            Self::Logs(args) => args.record.json,
+            Self::Crossings(args) => args.record.json,
+            Self::Service(verb) => verb.json(),
+            Self::Port(verb) => verb.json(),
+            Self::Snapshot(verb) => verb.json(),
             Self::Reset(args) => args.json,
+            Self::Disk(verb) => verb.json(),
             Self::Stop(args) => args.json,
             Self::Start(args) => args.json,
             Self::Delete(args) => args.json,
@@ -84,7 +124,7 @@ impl WorkspaceVerb {
 
     /// Whether the exit code is the guest's own, so that pyro's failures need one apart.
     pub(crate) fn passes_exit_code(&self) -> bool {
-        matches!(self, Self::Exec(_))
+        matches!(self, Self::Exec(_) | Self::Wait(_))
     }
 
     pub(crate) fn handle(self, face: &Face) -> Result<ExitCode, Failure> {
@@ -92,16 +132,24 @@ impl WorkspaceVerb {
             Self::Create(args) => args.handle(face),
             Self::List(args) => args.handle(face),
             Self::Update(args) => args.handle(face),
-            Self::Status(args) => args.handle(face),
+            Self::Status(args) => lifecycle::status(&args, face),
             Self::Exec(args) => args.handle(face),
+            Self::Wait(args) => args.handle(face),
+            Self::Kill(args) => args.handle(face),
+            Self::Shell(verb) => verb.handle(face),
             Self::Sync(verb) => verb.handle(face),
             Self::File(verb) => verb.handle(face),
             Self::Patch(verb) => verb.handle(face),
             Self::Diff(args) => args.handle(face),
             Self::Export(args) => args.handle(face),
             Self::Logs(args) => args.handle(face),
+            Self::Crossings(args) => args.handle(face),
+            Self::Service(verb) => verb.handle(face),
+            Self::Port(verb) => verb.handle(face),
+            Self::Snapshot(verb) => verb.handle(face),
             Self::Reset(args) => args.handle(face),
-            Self::Stop(args) => args.handle(face),
+            Self::Disk(verb) => verb.handle(face),
+            Self::Stop(args) => lifecycle::stop(&args, face),
             Self::Start(args) => args.handle(face),
             Self::Delete(args) => args.handle(face),
         }

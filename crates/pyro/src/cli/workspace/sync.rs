@@ -89,7 +89,8 @@ impl PushArgs {
         };
         let called = source.called.clone();
         let source = source.for_workspace(&workspace);
-        let request = PushRequest { source, destination: destination.clone(), delete: self.delete };
+        let request =
+            PushRequest { source, destination: destination.clone(), delete: self.delete, called: called.clone() };
         let painter = face.painter();
         let report = |progress| painter.report(progress);
         let pushed = interrupt::block_on(async { Ok(push(&connection, request, &report).await?) });

@@ -6,6 +6,8 @@ mod read;
 mod search;
 mod write;
 
+pub(super) use read::print_part;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;

@@ -68,10 +68,14 @@ impl ReadArgs {
             return Ok(ExitCode::SUCCESS);
         }
         let rest = rest_words(&part);
+        let secrets = part.secrets.join(", ");
         if self.content_only || !std::io::stdout().is_terminal() {
             report::print_bytes(&part.content)?;
         } else {
             show(&part, face)?;
+        }
+        if !secrets.is_empty() {
+            face.say(&format!("warning: it holds the secret {secrets}, which is cut out here"));
         }
         // Who asked for some lines knows that there are others.
         if let Some(words) = rest.filter(|_| self.lines.is_none()) {
@@ -79,6 +83,17 @@ impl ReadArgs {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Prints a part of a file: on a terminal without what could move its cursor, otherwise as it is.
+pub(crate) fn print_part(part: &FilePart, face: &Face) -> Result<(), Failure> {
+    if std::io::stdout().is_terminal() {
+        show(part, face)?
+    } else {
+        report::print_bytes(&part.content)?
+    }
+    rest_words(part).iter().for_each(|words| face.say(words));
+    Ok(())
 }
 
 /// Shows a part of a file on a terminal.
