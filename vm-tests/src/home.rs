@@ -18,6 +18,7 @@ pub struct Home {
     dir: TempDir,
     cache: PathBuf,
     search_path: String,
+    starter: Vec<String>,
 }
 
 impl Home {
@@ -59,13 +60,20 @@ impl Home {
             std::fs::create_dir(dir.path().join(name)).expect("it is a new directory");
         }
         let cache = cache(dir.path());
-        Self { dir, cache, search_path: surroundings::search_path() }
+        Self { dir, cache, search_path: surroundings::search_path(), starter: Vec::new() }
     }
 
     /// The same user with another `PATH`.
     #[must_use]
     pub fn with_search_path(mut self, dirs: &[&Path]) -> Self {
         self.search_path = dirs.iter().map(|dir| dir.to_string_lossy()).collect::<Vec<_>>().join(":");
+        self
+    }
+
+    /// The same user, whose calls are all started by this program with these arguments.
+    #[must_use]
+    pub fn started_by(mut self, words: &[&str]) -> Self {
+        self.starter = words.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -90,6 +98,11 @@ impl Home {
         &self.cache
     }
 
+    /// Where this user's programs are looked for.
+    pub(crate) fn search_path(&self) -> &str {
+        &self.search_path
+    }
+
     /// A guest kernel of this user's cache.
     ///
     /// # Panics
@@ -105,7 +118,9 @@ impl Home {
     #[must_use]
     pub fn pyro(&self, args: &[&str]) -> Pyro {
         let dir = self.dir.path();
+        let starter: Vec<&str> = self.starter.iter().map(String::as_str).collect();
         let mut pyro = Pyro::new(args)
+            .through(&starter)
             .env("HOME", dir)
             .env("PATH", &self.search_path)
             .env("TMPDIR", dir.join("tmp"))

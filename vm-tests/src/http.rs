@@ -1,7 +1,8 @@
 //! A small HTTP server on the loopback, with faults to order: what archives and registries of tests are served by.
 //!
 //! It answers GET and HEAD, understands `Range: bytes=N-` and `If-Range`, and serves as a plain HTTP proxy for itself: a
-//! request for `http://any.host/path` is answered with its own `/path`, and recorded as it was asked.
+//! request for `http://any.host/path` is answered with its own `/path`, and recorded as it was asked. What ends with a slash
+//! is a page.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Write};
@@ -63,7 +64,13 @@ impl Server {
     /// Starts one on a free port.
     #[must_use]
     pub fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the loopback has a free port");
+        Self::at(([127, 0, 0, 1], 0).into())
+    }
+
+    /// Starts one at this address.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).expect("the address is this host's, and free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let server = Self { address, state: Arc::default() };
         let serving = server.clone();
@@ -81,6 +88,12 @@ impl Server {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The port it listens at.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// Serves a file; `path` starts with a slash.
@@ -180,6 +193,9 @@ fn answer(
         write!(stream, "Connection: close\r\n")?;
     } else {
         write!(stream, "Content-Length: {}\r\n", body.len())?;
+    }
+    if path_of(&request.target).ends_with('/') {
+        write!(stream, "Content-Type: text/html\r\n")?;
     }
     write!(stream, "ETag: {tag}\r\nAccept-Ranges: bytes\r\n\r\n")?;
     if request.method == "HEAD" {

@@ -70,11 +70,8 @@ pub fn settle(limit: Duration, look: impl Fn() -> Vec<Leftover>) -> Vec<Leftover
 /// Kills the processes among the leftovers.
 pub fn end(left: &[Leftover]) {
     for leftover in left {
-        if let Leftover::Process { pid, .. } = leftover
-            && let Some(pid) = Pid::from_raw(pid.cast_signed())
-        {
-            // It may be gone by now.
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        if let Leftover::Process { pid, .. } = leftover {
+            kill(*pid);
         }
     }
 }
@@ -92,6 +89,19 @@ pub fn descendants(of: u32) -> Vec<u32> {
     }
     found.remove(0);
     found
+}
+
+/// Whether a process is there whose name begins so.
+#[must_use]
+pub fn is_called(pid: u32, name: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|own| own.starts_with(name))
+}
+
+/// Kills a process, if it is still there.
+pub fn kill(pid: u32) {
+    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
 }
 
 struct Process {

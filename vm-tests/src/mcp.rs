@@ -21,7 +21,7 @@ pub struct ChatHost {
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
     next_id: u64,
-    /// What came that was no answer: notifications.
+    /// What came that was waited for by nobody yet: notifications, and answers to other requests.
     pub notices: Vec<Value>,
 }
 
@@ -37,8 +37,15 @@ impl ChatHost {
     #[track_caller]
     #[must_use]
     pub fn silent(home: &Home, dir: &Path, flags: &[&str]) -> Self {
+        Self::through(home, dir, flags, &[])
+    }
+
+    /// The same, started by this program with these arguments, which end with the call's own words.
+    #[track_caller]
+    #[must_use]
+    pub fn through(home: &Home, dir: &Path, flags: &[&str], through: &[&str]) -> Self {
         let pyro = home.pyro(&["mcp", "serve"]).args(flags);
-        let mut command = pyro.command(&[]);
+        let mut command = pyro.command(through);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).current_dir(dir);
         let mut child = command.spawn().expect("the program starts");
         leftovers::register(child.id());
@@ -61,13 +68,19 @@ impl ChatHost {
     #[must_use]
     pub fn start(home: &Home, dir: &Path, flags: &[&str]) -> Self {
         let mut host = Self::silent(home, dir, flags);
+        host.greet();
+        host
+    }
+
+    /// Opens a session with the server.
+    #[track_caller]
+    pub fn greet(&mut self) {
         let hello = json!({
             "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test-host", "version": "1"},
         });
-        let answer = host.ask("initialize", hello);
+        let answer = self.ask("initialize", hello);
         assert_eq!(answer["result"]["serverInfo"]["name"], "pyro", "{answer}");
-        host.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
-        host
+        self.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
     }
 
     /// Process id of the server.
@@ -83,8 +96,20 @@ impl ChatHost {
 
     /// Sends a line, whatever it is.
     pub fn send_line(&mut self, line: &str) {
+        self.send_bytes(line.as_bytes());
+        self.send_bytes(b"\n");
+    }
+
+    /// Sends bytes, whatever they are.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("the input is open");
-        stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush()).expect("the server reads");
+        stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("the server reads");
+    }
+
+    /// Waits for the next message, whatever it is.
+    #[track_caller]
+    pub fn message(&mut self) -> Value {
+        self.lines.recv_timeout(ANSWER_LIMIT).expect("the server says something")
     }
 
     /// Sends a request and gives its id.
@@ -98,6 +123,9 @@ impl ChatHost {
     /// Waits for the answer to a request.
     #[track_caller]
     pub fn answer(&mut self, id: u64) -> Value {
+        if let Some(at) = self.notices.iter().position(|notice| notice["id"] == json!(id)) {
+            return self.notices.remove(at);
+        }
         let deadline = Instant::now() + ANSWER_LIMIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -158,6 +186,17 @@ impl ChatHost {
             assert!(Instant::now() < deadline, "the server is still there");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Closes the server's input in the middle of whatever was sent, and goes on reading.
+    pub fn end_input(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Stops listening to the server, whose output then has no reader.
+    pub fn stop_listening(&mut self) {
+        let (_, nothing) = channel();
+        self.lines = nothing;
     }
 
     /// Kills the server, as some hosts do.

@@ -42,6 +42,13 @@ impl Outcome {
         self
     }
 
+    /// Fails the test unless standard output holds this text.
+    #[track_caller]
+    pub fn assert_stdout_has(&self, part: &str) -> &Self {
+        assert!(self.stdout_text().contains(part), "standard output lacks {part:?} in {self:?}");
+        self
+    }
+
     /// Fails the test unless standard error holds this text.
     #[track_caller]
     pub fn assert_stderr_has(&self, part: &str) -> &Self {

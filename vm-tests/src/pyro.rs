@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub struct Pyro {
     input: Input,
     output: Option<File>,
     through: Vec<String>,
+    dir: Option<PathBuf>,
 }
 
 /// What the call finds on its standard input.
@@ -37,7 +39,15 @@ pub(crate) enum Input {
 impl Pyro {
     pub(crate) fn new(args: &[&str]) -> Self {
         let args = args.iter().map(|&word| word.to_owned()).collect();
-        Self { args, env: Vec::new(), limit: LIMIT, input: Input::Nothing, output: None, through: Vec::new() }
+        Self {
+            args,
+            env: Vec::new(),
+            limit: LIMIT,
+            input: Input::Nothing,
+            output: None,
+            through: Vec::new(),
+            dir: None,
+        }
     }
 
     /// Further arguments.
@@ -82,6 +92,13 @@ impl Pyro {
         self
     }
 
+    /// Started in this directory.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.dir = Some(dir.to_owned());
+        self
+    }
+
     /// The test fails when the call takes longer.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -122,6 +139,9 @@ impl Pyro {
         let binary = surroundings::pyro_binary().into_os_string();
         let mut words = through.iter().map(OsString::from).chain([binary]).chain(self.args.iter().map(OsString::from));
         let mut command = Command::new(words.next().expect("there is at least the program"));
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
         command.args(words).env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }

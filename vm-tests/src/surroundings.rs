@@ -48,12 +48,20 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     search_path().split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
 }
 
-fn target_dir() -> PathBuf {
+/// Where cargo puts what it builds, and the tests what is to be looked at.
+pub(crate) fn target_dir() -> PathBuf {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("vm-tests lies in the repository");
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top.join("target"), |dir| top.join(dir))
 }
 
 /// A variable of whoever runs the tests.
-pub(crate) fn variable(name: &str) -> Option<std::ffi::OsString> {
+#[must_use]
+pub fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
+}
+
+/// How long the long command of the chat hosts' test takes: `PYRO_SMOKE_SECONDS=600` tries ten minutes.
+#[must_use]
+pub fn long_command_seconds() -> u64 {
+    std::env::var("PYRO_SMOKE_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(50)
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::home::Home;
 use crate::outcome::Outcome;
 use crate::pyro::Pyro;
@@ -32,6 +34,12 @@ impl<'a> Workspace<'a> {
     #[must_use]
     pub fn seeded(home: &'a Home, seed: &Path) -> Self {
         Self::create(home, &["--seed-path", seed.to_str().expect("paths of tests are text")])
+    }
+
+    /// One that was made in another way.
+    #[must_use]
+    pub fn known(home: &'a Home, id: &str) -> Self {
+        Self { home, id: id.to_owned() }
     }
 
     /// `pyro workspace <verb> <id> <args>`.
@@ -65,6 +73,13 @@ impl<'a> Workspace<'a> {
         let outcome = self.verb("status", &["--json"]).finish();
         outcome.assert_code(0);
         outcome.json()
+    }
+
+    /// Kills one of its processes, by the name that its status has for it.
+    #[track_caller]
+    pub fn kill(&self, which: &str) {
+        let pid = self.status()[which].as_i64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        kill_process(pid.expect("status tells the process"), Signal::KILL).expect("it is ours");
     }
 
     /// Removes it, with whatever is in it.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use rustix::process::geteuid;
+use serde_json::Value;
 use vm_tests::false_qemu::{UnderKvm, install};
-use vm_tests::{Home, Outcome};
+use vm_tests::{Home, Outcome, Pyro};
 
 /// How long finding out that KVM does not work may hold up the first run, beside the emulated boot that follows.
 const PROBE_MAX: Duration = Duration::from_secs(10);
@@ -65,4 +67,52 @@ fn emulation_can_be_asked_for() {
     let home = Home::shared();
     let outcome = home.run(&["echo", "up"]).env("PYRO_ACCELERATOR", "tcg").finish();
     outcome.assert_code(0).assert_stdout("up\n");
+}
+
+/// What runs in a `/dev` of its own, without KVM but for what `$KVM` makes there.
+const OTHER_DEV: &str = "\
+    dev=$1/dev; shift; mkdir -p \"$dev\"; mount -t tmpfs -o mode=755 none \"$dev\" || exit 99\n\
+    for name in null zero full random urandom tty; do : > \"$dev/$name\"; mount --bind \"/dev/$name\" \"$dev/$name\" || exit 99; done\n\
+    ln -s /proc/self/fd \"$dev/fd\"; eval \"$KVM\" || exit 99; mount --bind \"$dev\" /dev || exit 99; exec \"$@\"";
+
+/// On a host whose `/dev/kvm` is what `make` makes of it, doctor and a run say `reason`, and the run works.
+#[track_caller]
+fn check_emulates_because(make: &str, reason: &str) {
+    assert!(geteuid().is_root(), "nothing can be mounted: run this test as root");
+    let home = Home::shared();
+    let top = home.path().to_str().expect("paths of tests are text").to_owned();
+    let through = ["unshare", "--mount", "--propagation", "private", "sh", "-c", OTHER_DEV, "sh", &top];
+    let on_it = |call: Pyro, choice: &str| {
+        let outcome = call.env("PYRO_ACCELERATOR", choice).env("KVM", make).through(&through).finish();
+        assert_ne!(outcome.code, Some(99), "this host's /dev cannot be replaced: {outcome:?}");
+        outcome
+    };
+    let doctor = on_it(home.pyro(&["doctor", "--json"]), "auto");
+    let checks = doctor.json()["checks"].as_array().cloned().expect("a list");
+    let check = |name: &str| checks.iter().find(|check| check["name"] == name).cloned().unwrap_or(Value::Null);
+    assert_eq!(
+        (check("kvm")["status"].as_str(), check("kvm")["found"].as_str()),
+        (Some("warn"), Some(reason)),
+        "{doctor:?}"
+    );
+    assert!(check("kvm")["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "{doctor:?}");
+    assert_eq!(check("accelerator")["found"], format!("software emulation: {reason}"), "{doctor:?}");
+
+    let outcome = on_it(home.run(&["echo", "up"]), "auto");
+    outcome.assert_code(0).assert_stdout("up\n").assert_stderr_has(&format!("software emulation: {reason}"));
+    // Asked for all the same, it is refused with the same words.
+    on_it(home.run(&["true"]), "kvm").assert_refused(125, &[reason]);
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_host_without_kvm_emulates_and_says_so() {
+    check_emulates_because("true", "there is no /dev/kvm");
+}
+
+#[test]
+fn a_host_whose_kvm_is_none_emulates_and_says_so() {
+    let make = ": > \"$dev/kvm\" && mount --bind /dev/null \"$dev/kvm\"";
+    let words = "/dev/kvm does not work: it does not tell its version: Inappropriate ioctl for device (os error 25)";
+    check_emulates_because(make, words);
 }

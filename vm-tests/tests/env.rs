@@ -133,7 +133,7 @@ fn a_prune_says_what_it_would_remove_and_leaves_what_is_needed() {
     let old = cache.join("downloads").join("0".repeat(64));
     std::fs::write(&old, "an old package").expect("our own directory");
     let templates = || std::fs::read_dir(cache.join("templates")).map_or(0, Iterator::count);
-    assert_eq!(templates(), 1, "a pull makes the first template");
+    assert_eq!(templates(), 2, "a pull makes the first templates: for a run, and for a workspace");
 
     let dry = env(&mirror, &["prune", "--dry-run", "--all", "--json"]);
     dry.assert_code(0);
@@ -142,10 +142,10 @@ fn a_prune_says_what_it_would_remove_and_leaves_what_is_needed() {
     for kind in ["staging", "download", "template"] {
         assert!(kinds.contains(&format!("\"{kind}\"")), "{dry:?}");
     }
-    assert!(left.exists() && old.exists() && templates() == 1, "a dry run removed something");
+    assert!(left.exists() && old.exists() && templates() == 2, "a dry run removed something");
 
     env(&mirror, &["prune"]).assert_code(0);
-    assert!(!left.exists() && old.exists() && templates() == 1, "{:?}", mirror.home.leftovers());
+    assert!(!left.exists() && old.exists() && templates() == 2, "{:?}", mirror.home.leftovers());
     mirror.run_tiny(&[], &["true"]).finish().assert_code(0);
 
     let mut running = mirror.run_tiny(&["--timeout-seconds", "600"], &["sh", "-c", "echo up; sleep 500"]).start();

@@ -1,7 +1,7 @@
 //! pyro under a real KVM, on any machine: in an emulated host whose processor has AMD's virtualization.
 //!
-//! `make test-kvm` runs it, not `make test`: it takes minutes, and needs the environment of `kvm-host.toml`. It shows that
-//! things work, never how fast they are.
+//! `make test-kvm` and `make check` run it, `make test` does not: it takes minutes, and needs the environment of
+//! `kvm-host.toml`. It shows that things work, never how fast they are.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use vm_tests::tiny::TINY;
 use vm_tests::{Home, Mirror, pyro_binary};
 
-/// All that is checked takes three minutes on two quiet processors.
+/// All that is checked takes six minutes on two quiet processors.
 const LIMIT_SECONDS: u64 = 1200;
 
 /// Unpacks what came on standard input and goes on with the script in it.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use vm_tests::Home;
 use vm_tests::mcp::ChatHost;
+use vm_tests::{Home, leftovers};
 
 const SOON: Duration = Duration::from_secs(2);
 
@@ -140,6 +140,50 @@ fn a_workspace_outlives_its_server_and_the_next_one_finds_it() {
     home.assert_nothing_left();
 }
 
+/// How long a server may take to see that its host was killed. It looks each second.
+const NOTICED: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_server_whose_host_is_killed_ends_and_its_workspace_stays() {
+    let (home, project) = (Home::shared(), project());
+    // Both ends of its pipes stay open: others may hold them, as a terminal or another child of the host does.
+    let mut host = ChatHost::through(&home, project.path(), &[], &["sh", "-c", "exec 3<&0; \"$@\" <&3 & wait", "sh"]);
+    host.greet();
+    let id = create(&mut host, json!({"name": "stays"}));
+    host.tool("workspace_exec", json!({"workspace": id, "command": "echo kept > file"}));
+    let long = json!({"workspace": id, "command": "sleep 1000", "wait_seconds": 1});
+    assert!(host.tool("workspace_exec", long).text().contains("still running"));
+    let call = host
+        .request("tools/call", json!({"name": "workspace_exec_wait", "arguments": {"workspace": id, "exec_id": 2}}));
+    let servers = leftovers::descendants(host.server_pid());
+    let [server] = servers[..] else { panic!("there is one server: {servers:?}") };
+    leftovers::kill(host.server_pid());
+    // A process that is gone and was not waited for has no arguments any more.
+    let lives = || std::fs::read(format!("/proc/{server}/cmdline")).is_ok_and(|words| !words.is_empty());
+    let begun = Instant::now();
+    while lives() {
+        assert!(begun.elapsed() < NOTICED, "the server outlives its host, and answers call {call}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(host);
+
+    let mut host = ChatHost::start(&home, project.path(), &[]);
+    let listed = host.tool("workspace_list", json!({}));
+    assert_eq!(
+        (&listed.record()["workspaces"][0]["id"], &listed.record()["workspaces"][0]["state"]),
+        (&json!(id), &json!("running"))
+    );
+    // What the host had asked for is found again, as one is that ran longer than a call.
+    let status = host.tool("workspace_status", json!({"workspace": id}));
+    assert_eq!(status.record()["running_commands"], json!([2]));
+    let killed = host.tool("workspace_exec_wait", json!({"workspace": id, "exec_id": 2, "kill": true}));
+    assert!(killed.text().contains("killed"), "{}", killed.text());
+    assert!(host.tool("workspace_exec", json!({"workspace": id, "command": "cat file"})).text().ends_with("kept\n"));
+    host.tool("workspace_delete", json!({"workspace": id, "discard": true}));
+    host.hang_up(SOON);
+    home.assert_nothing_left();
+}
+
 #[test]
 fn nothing_of_the_host_is_reached_but_what_was_allowed() {
     let (home, project) = (Home::shared(), project());
@@ -158,7 +202,7 @@ fn nothing_of_the_host_is_reached_but_what_was_allowed() {
         (json!({"seed_secrets": true}), "unknown argument"),
         (json!({"network": "egress"}), "unknown argument"),
         (json!({"name": "../x"}), "the name"),
-        (json!({"mem_mib": 1}), "memory"),
+        (json!({"mem_mib": 1}), "mem_mib"),
         (json!({"environment": "docker.io/evil"}), "docker.io/evil"),
         (json!({"labels": {"a\u{0}b": "c"}}), "label"),
     ] {

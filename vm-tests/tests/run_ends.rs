@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use vm_tests::{Home, Outcome, Running, leftovers};
 
 /// A command that says `up` and then would run for long.
@@ -55,10 +55,7 @@ fn a_killed_machine_is_a_clear_error() {
     let outcome = interrupted(&home, |running| {
         let machines = qemus_of(running.pid());
         assert_eq!(machines.len(), 1, "one machine a run");
-        for pid in machines {
-            let pid = Pid::from_raw(pid.cast_signed()).expect("a process id is positive");
-            rustix::process::kill_process(pid, Signal::KILL).expect("the machine runs");
-        }
+        machines.into_iter().for_each(leftovers::kill);
     });
     outcome.assert_code(125).assert_stdout("up\n").assert_stderr_has("error:");
     home.assert_nothing_left();
@@ -113,8 +110,5 @@ fn a_full_disk_under_the_output_is_told() {
 }
 
 fn qemus_of(pid: u32) -> Vec<u32> {
-    let is_qemu = |pid: &u32| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("qemu-system"))
-    };
-    leftovers::descendants(pid).into_iter().filter(is_qemu).collect()
+    leftovers::descendants(pid).into_iter().filter(|pid| leftovers::is_called(*pid, "qemu-system")).collect()
 }

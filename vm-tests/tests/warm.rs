@@ -1,8 +1,9 @@
 //! Machines of one template: each is one of a kind before its first command, and none of them remembers another.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use vm_tests::Home;
+use rustix::process::Signal;
+use vm_tests::{Home, Running, leftovers};
 
 #[test]
 fn two_machines_never_share_their_randomness_or_identity() {
@@ -59,5 +60,53 @@ fn alone_fifty_runs_in_a_row() {
         let text = format!("{number}");
         home.run(&["echo", &text]).finish().assert_code(0).assert_stdout(format!("{number}\n"));
     }
+    home.assert_nothing_left();
+}
+
+#[test]
+fn alone_whoever_is_killed_while_a_template_is_made_harms_no_later_run() {
+    let home = Home::borrowing();
+    let start = || home.run(&["echo", "up"]).env("PYRO_ACCELERATOR", "tcg").start();
+    let machine_of = |running: &mut Running| loop {
+        running.assert_running();
+        let machine = leftovers::descendants(running.pid()).into_iter().find(|pid| leftovers::is_called(*pid, "qemu"));
+        match machine {
+            Some(machine) => break machine,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    // The machine that would become the template, in the middle of its boot.
+    let mut running = start();
+    let machine = machine_of(&mut running);
+    std::thread::sleep(Duration::from_millis(700));
+    leftovers::kill(machine);
+    running.wait().assert_refused(125, &[]);
+    home.assert_nothing_left();
+    // pyro, then and when the state of the devices is being saved.
+    let saving = || {
+        let staged = std::fs::read_dir(home.cache().join("staging")).into_iter().flatten().flatten();
+        staged.filter_map(|entry| entry.path().join("state").metadata().ok()).any(|state| state.len() > 0)
+    };
+    for at_the_end in [false, true] {
+        let mut running = start();
+        machine_of(&mut running);
+        if at_the_end {
+            while !saving() {
+                running.assert_running();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        running.signal(Signal::KILL);
+        drop(running.wait());
+    }
+    start().wait().assert_code(0).assert_stdout("up\n");
+    // The next one has it and uses it; nothing is left of those that were begun.
+    home.assert_nothing_left();
+    let kept = std::fs::read_dir(home.cache().join("templates")).expect("a template was made").count();
+    assert_eq!(kept, 1);
+    // A torn one is made again, and the run does not notice.
+    let torn = std::fs::read_dir(home.cache().join("templates")).expect("it is there").next().expect("one");
+    std::fs::write(torn.expect("it can be read").path().join("state"), b"torn").expect("our own cache");
+    start().wait().assert_code(0).assert_stdout("up\n");
     home.assert_nothing_left();
 }

@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
+use vm_tests::leftovers::{self, Leftover};
 use vm_tests::{Home, Workspace};
-
-#[track_caller]
-fn kill(pid: &serde_json::Value) {
-    let pid = pid.as_i64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).expect("status tells the process");
-    kill_process(pid, Signal::KILL).expect("it is ours");
-}
 
 /// Looks until it is so, for as long as a busy host may take.
 #[track_caller]
@@ -85,6 +80,22 @@ fn a_command_ends_with_its_caller_unless_it_is_detached() {
     running.signal(Signal::INT);
     running.wait().assert_code(130);
     until("the command is killed", || workspace.sh("pgrep -x sleep || true").is_empty());
+    // A caller that dies without a word is no different, nor is one in the middle of a transfer.
+    let mut running = workspace.exec(&["sh", "-c", "echo begun; sleep 1000"]).start();
+    running.wait_for_stdout("begun\n");
+    running.signal(Signal::KILL);
+    drop(running.wait());
+    until("the command is killed", || workspace.sh("pgrep -x sleep || true").is_empty());
+    let large = tempfile::tempdir().expect("a temporary directory");
+    std::fs::File::create(large.path().join("file")).and_then(|file| file.set_len(300 << 20)).expect("our own");
+    let writing = workspace.verb("sync push", &[large.path().to_str().expect("text"), "--dest", "sent"]).start();
+    std::thread::sleep(Duration::from_millis(300));
+    writing.signal(Signal::KILL);
+    drop(writing.wait());
+    // Nobody sees what was half sent, and the next tool that writes removes it.
+    workspace.verb("diff", &["--name-status"]).finish().assert_code(0).assert_stdout("");
+    workspace.verb("file write", &["note", "--text", "x"]).finish().assert_code(0);
+    assert_eq!(workspace.sh("find . -type f"), "./note\n");
 
     let detached =
         workspace.verb("exec", &["--detach", "--json", "--", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 1; done"]);
@@ -106,18 +117,55 @@ fn a_workspace_outlives_its_supervisor() {
     let home = Home::shared();
     let workspace = Workspace::create(&home, &[]);
     assert_eq!(workspace.sh("echo kept > file; sync"), "");
-    kill(&workspace.status()["supervisor_pid"]);
+    workspace.kill("supervisor_pid");
     until("its end is noticed", || workspace.status()["state"] == "stopped");
     workspace.verb("start", &[]).finish().assert_code(0);
     assert_eq!(workspace.sh("cat file"), "kept\n");
 
     // And its hypervisor.
-    kill(&workspace.status()["machine_pid"]);
+    workspace.kill("machine_pid");
     until("its end is noticed", || workspace.status()["state"] == "failed");
     workspace.exec(&["true"]).finish().assert_refused(125, &["has no machine"]);
     workspace.verb("start", &[]).finish().assert_code(0);
     assert_eq!(workspace.sh("cat file"), "kept\n");
     workspace.delete();
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_workspace_outlives_its_host() {
+    let home = Home::shared();
+    let workspace = Workspace::create(&home, &["--name", "kept"]);
+    let other = Workspace::create(&home, &[]);
+    assert_eq!(workspace.sh("echo kept > file; echo installed > /etc/installed; sync"), "");
+    let long = workspace.exec(&["sleep", "1000"]).start();
+    until("it runs", || workspace.status()["running_commands"] == json!([2]));
+    // What a host loses when it goes down without a word: all its processes at once, and its sockets.
+    for left in home.leftovers() {
+        if let Leftover::Process { pid, .. } = left {
+            leftovers::kill(pid);
+        }
+    }
+    leftovers::kill(long.pid());
+    drop(long);
+    for one in [&workspace, &other] {
+        let socket = home.path().join("state/workspaces").join(&one.id).join("supervisor.sock");
+        std::fs::remove_file(socket).expect("it had a supervisor");
+    }
+    until("no process is left", || !home.leftovers().iter().any(|left| matches!(left, Leftover::Process { .. })));
+
+    let listed = home.pyro(&["workspace", "list", "--json"]).finish().json();
+    let states: Vec<_> =
+        listed["workspaces"].as_array().into_iter().flatten().map(|one| one["state"].clone()).collect();
+    assert_eq!(states, ["stopped", "stopped"]);
+    assert!(workspace.status()["reason"].as_str().is_some_and(|reason| reason.contains("the host was restarted")));
+    workspace.exec(&["true"]).finish().assert_refused(125, &["is stopped", "pyro workspace start"]);
+    let logs = workspace.verb("logs", &["--json"]).finish().json();
+    assert_eq!(logs["commands"][1]["state"], "lost");
+    home.pyro(&["workspace", "start", "kept"]).finish().assert_code(0);
+    assert_eq!(workspace.sh("cat file /etc/installed"), "kept\ninstalled\n");
+    workspace.delete();
+    other.delete();
     home.assert_nothing_left();
 }
 
@@ -183,6 +231,11 @@ fn an_unused_workspace_stops_at_its_time_and_keeps_its_disk() {
     std::thread::sleep(Duration::from_secs(58));
     until("it is stopped", || workspace.status()["state"] == "stopped");
     assert!(workspace.status()["reason"].as_str().is_some_and(|reason| reason.contains("time to live")));
+    let crossed = workspace.verb("crossings", &["--json"]).finish().json()["crossings"][0].clone();
+    assert_eq!(
+        (&crossed["kind"], &crossed["action"], &crossed["seconds"]),
+        (&json!("time_to_live"), &json!("stopped"), &json!(60))
+    );
     workspace.verb("start", &[]).finish().assert_code(0);
     assert_eq!(workspace.sh("cat file"), "kept\n");
     workspace.delete();
