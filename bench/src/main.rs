@@ -12,9 +12,13 @@ mod bed;
 mod choices;
 mod host;
 mod memory;
+mod network;
+mod presence;
 mod rivals;
 mod rows;
 mod sample;
+mod server;
+mod snapshots;
 mod table;
 mod workspaces;
 
@@ -24,6 +28,7 @@ use anyhow::{Context, Result, bail};
 
 use bed::Bed;
 use rows::{ROWS, Row};
+use sample::Measured;
 
 const USAGE: &str = "\
 bench [ROW…] [--json] [--samples N] [--list]
@@ -34,7 +39,8 @@ Without names all rows are measured. --samples is 7 unless told; --list names th
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::FAILURE
@@ -42,23 +48,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+/// Measures and prints. Whether all of it could be measured.
+fn run() -> Result<bool> {
     let wish = Wish::from_args(std::env::args().skip(1))?;
     if wish.list {
         for row in ROWS {
             println!("{:<16} {}", row.name, row.what);
         }
-        return Ok(());
+        return Ok(true);
     }
     let bed = Bed::make(wish.samples)?;
     if wish.choices {
         print!("{}", choices::run(&bed)?);
-        return Ok(());
+        return Ok(true);
     }
     let mut measured = Vec::new();
     for row in wish.rows {
         eprintln!("measuring {} …", row.name);
-        measured.push((row, (row.measure)(&bed)?));
+        // A row that fails must not cost the minutes that the others took.
+        let outcome = (row.measure)(&bed).unwrap_or_else(|error| Measured::Failed(format!("{error:#}")));
+        measured.push((row, outcome));
     }
     let machine = host::describe(&bed)?;
     if wish.json {
@@ -66,7 +75,7 @@ fn run() -> Result<()> {
     } else {
         print!("{}", table::text(&machine, &measured));
     }
-    Ok(())
+    Ok(!measured.iter().any(|(_, outcome)| matches!(outcome, Measured::Failed(_))))
 }
 
 /// What the command line asks for.

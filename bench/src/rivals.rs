@@ -52,7 +52,8 @@ pub(crate) fn command(rival: Rival, root: &Path, argv: &[&str]) -> Command {
         }
         Rival::Chroot => {
             command.args(["--map-root-user", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork"]);
-            command.arg("chroot").arg(root);
+            // A bare root has no devices; git wants /dev/null.
+            command.args(["sh", "-c", "mount --rbind /dev \"$0/dev\" && exec chroot \"$0\" \"$@\""]).arg(root);
         }
         Rival::Podman => {
             command.args(["run", "--rm", "--network", "none", "--rootfs"]).arg(root);

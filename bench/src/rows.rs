@@ -8,8 +8,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::bed::{Bed, ended_well};
 use crate::memory;
+use crate::network;
+use crate::presence;
 use crate::rivals::{self, Rival};
 use crate::sample::{Figures, Measured, Unit};
+use crate::server;
+use crate::snapshots;
 use crate::workspaces;
 
 /// One line of the table.
@@ -29,6 +33,7 @@ pub(crate) const YARDSTICK: &str = "cold-true";
 pub(crate) const ROWS: &[Row] = &[
     Row { name: "cold-true", what: "pyro run --cold -- true: a whole boot", measure: cold_true },
     Row { name: "warm-true", what: "pyro run -- true", measure: |bed| times(bed, |bed| bed.run(&[], &["true"])) },
+    Row { name: "warm-start", what: "of it, until the machine takes a command", measure: warm_start },
     Row { name: "warm-git", what: "pyro run -- git --version", measure: warm_git },
     Row { name: "channel", what: "a line to `cat` in the guest and back", measure: |bed| round_trips(bed, "exec cat") },
     Row { name: "exec", what: "a line to a guest's shell, which runs /bin/true and answers", measure: exec },
@@ -45,12 +50,73 @@ pub(crate) const ROWS: &[Row] = &[
         what: "pyro mcp serve, from its start to its list of tools",
         measure: workspaces::tools_list,
     },
+    Row { name: "ping-busy", what: "a ping to it while ten commands run", measure: server::busy_ping },
+    Row { name: "server-memory", what: "an idle pyro mcp serve (RSS)", measure: server::memory },
     Row { name: "create", what: "workspace create, empty", measure: workspaces::create },
     Row { name: "create-seeded", what: "workspace create of 10,000 files, 50 MB", measure: workspaces::create_seeded },
     Row { name: "ws-exec", what: "workspace exec -- true, whole process", measure: workspaces::exec },
+    Row {
+        name: "ws-exec-shell",
+        what: "the same beside a shell in which yes runs",
+        measure: presence::exec_beside_shell,
+    },
+    Row { name: "ws-exec-svc", what: "the same beside a service that is yes", measure: presence::exec_beside_service },
+    Row { name: "svc-status", what: "service status of such a service", measure: presence::status_beside_service },
+    Row { name: "svc-start", what: "service start of a web server, until it is ready", measure: presence::start },
+    Row { name: "svc-crash", what: "from a service's crash until service status tells it", measure: presence::crash },
+    Row { name: "svc-stop", what: "service stop of one that obeys", measure: presence::stop },
+    Row { name: "port-out", what: "256 MiB out of a guest through a published port", measure: presence::port_out },
+    Row { name: "port-in", what: "256 MiB into a guest through one", measure: presence::port_in },
+    Row { name: "loopback-port", what: "256 MiB over the host's loopback", measure: presence::loopback },
     Row { name: "ws-output", what: "workspace exec printing 3 MB", measure: workspaces::output },
+    Row { name: "ws-output-secret", what: "the same where secrets are cut out", measure: workspaces::output_cut },
     Row { name: "ws-reset", what: "workspace reset after 100 MB were written", measure: workspaces::reset },
+    Row {
+        name: "ws-snapshot-01g",
+        what: "snapshot of a disk with 0.1 GiB written",
+        measure: |bed| snapshots::take(bed, 102),
+    },
+    Row { name: "ws-snapshot-1g", what: "with 1 GiB written", measure: |bed| snapshots::take(bed, 1024) },
+    Row { name: "ws-snapshot-4g", what: "with 4 GiB written", measure: |bed| snapshots::take(bed, 4096) },
+    Row {
+        name: "ws-back-01g",
+        what: "reset to a snapshot with 0.1 GiB in it",
+        measure: |bed| snapshots::reset(bed, 102),
+    },
+    Row { name: "ws-back-1g", what: "with 1 GiB in it", measure: |bed| snapshots::reset(bed, 1024) },
+    Row { name: "ws-back-4g", what: "with 4 GiB in it", measure: |bed| snapshots::reset(bed, 4096) },
+    Row { name: "ws-start", what: "workspace start of one that is stopped", measure: snapshots::start },
+    Row {
+        name: "ws-exec-chain-0",
+        what: "workspace exec -- true after 20 changes",
+        measure: |bed| snapshots::exec(bed, 0),
+    },
+    Row {
+        name: "ws-exec-chain",
+        what: "the same with a snapshot after each change",
+        measure: |bed| snapshots::exec(bed, snapshots::CHAIN),
+    },
+    Row {
+        name: "ws-read-chain-0",
+        what: "reading 100 MB that the guest has not cached",
+        measure: |bed| snapshots::read(bed, 0),
+    },
+    Row {
+        name: "ws-read-chain",
+        what: "the same below 20 snapshots",
+        measure: |bed| snapshots::read(bed, snapshots::CHAIN),
+    },
     Row { name: "ws-diff", what: "workspace diff, one change among 10,000 files", measure: workspaces::diff },
+    Row {
+        name: "ws-diff-100k",
+        what: "workspace diff, one change among 100,000 files",
+        measure: workspaces::diff_huge,
+    },
+    Row { name: "net-stream", what: "64 MiB from the host into a guest", measure: network::stream },
+    Row { name: "net-streams", what: "100 at once of 256 KiB each", measure: network::streams },
+    Row { name: "net-names", what: "500 names, one after another", measure: network::names },
+    Row { name: "loopback-stream", what: "64 MiB over the host's loopback", measure: network::loopback_stream },
+    Row { name: "loopback-streams", what: "100 at once of 256 KiB each", measure: network::loopback_streams },
     Row { name: "bwrap-true", what: "bubblewrap, same files: true", measure: |bed| rival(bed, Rival::Bwrap, TRUE) },
     Row { name: "bwrap-git", what: "bubblewrap: git --version", measure: |bed| rival(bed, Rival::Bwrap, GIT) },
     Row {
@@ -72,6 +138,18 @@ fn cold_true(bed: &Bed) -> Result<Measured> {
 
 fn warm_git(bed: &Bed) -> Result<Measured> {
     times(bed, |bed| bed.run(&[], GIT))
+}
+
+/// What `run --json` says of itself.
+fn warm_start(bed: &Bed) -> Result<Measured> {
+    let sample = || -> Result<f64> {
+        let output = bed.run(&["--json"], TRUE).stdin(Stdio::null()).output()?;
+        ended_well(&output)?;
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).context("--json is JSON")?;
+        answer["start_ms"].as_f64().context("a run says how long its start took")
+    };
+    let samples = (0..bed.samples).map(|_| sample()).collect::<Result<_>>()?;
+    Ok(Measured::Figures(Figures::new(Unit::Milliseconds, samples)))
 }
 
 fn version(bed: &Bed) -> Result<Measured> {

@@ -6,6 +6,8 @@ pub(crate) enum Measured {
     Figures(Figures),
     /// It cannot be measured here, and why.
     Absent(String),
+    /// It went wrong, and how. The other rows stand.
+    Failed(String),
 }
 
 /// Samples of one thing.

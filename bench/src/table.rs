@@ -24,20 +24,21 @@ pub(crate) fn text(machine: &Machine, results: &Results) -> String {
     ));
     line(String::new());
     line(format!(
-        "{:<14} {:>4} {:>10} {:>10} {:>10}  {:<4} {:>10}  what",
+        "{:<16} {:>4} {:>10} {:>10} {:>10}  {:<4} {:>10}  what",
         "row", "n", "median", "min", "max", "unit", YARDSTICK
     ));
     let yardstick = yardstick(results);
     for (row, measured) in results {
         match measured {
-            Measured::Absent(reason) => line(format!("{:<14} {:>4} {reason}", row.name, "-")),
+            Measured::Absent(reason) => line(format!("{:<16} {:>4} {reason}", row.name, "-")),
+            Measured::Failed(error) => line(format!("{:<16} {:>4} {error}", row.name, "FAIL")),
             Measured::Figures(figures) => {
                 let ratio = ratio(figures, yardstick).map_or_else(|| "-".to_owned(), |ratio| format!("x {ratio:.3}"));
                 let Figures { unit, .. } = figures;
                 let (median, min, max) = (figures.median(), figures.min(), figures.max());
                 let count = figures.count();
                 line(format!(
-                    "{:<14} {count:>4} {median:>10.1} {min:>10.1} {max:>10.1}  {:<4} {ratio:>10}  {}",
+                    "{:<16} {count:>4} {median:>10.1} {min:>10.1} {max:>10.1}  {:<4} {ratio:>10}  {}",
                     row.name,
                     unit.name(),
                     row.what
@@ -58,6 +59,7 @@ pub(crate) fn json(machine: &Machine, results: &Results) -> Value {
 fn json_row(row: &Row, measured: &Measured, yardstick: Option<f64>) -> Value {
     match measured {
         Measured::Absent(reason) => json!({ "name": row.name, "what": row.what, "absent": reason }),
+        Measured::Failed(error) => json!({ "name": row.name, "what": row.what, "failed": error }),
         Measured::Figures(figures) => json!({
             "name": row.name,
             "what": row.what,

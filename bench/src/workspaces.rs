@@ -1,5 +1,6 @@
 //! Rows of workspaces: made, used, reset, seeded, compared; and the server for chat hosts up to its list of tools.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,36 +12,49 @@ use anyhow::{Context, Result, ensure};
 use crate::bed::{Bed, ENVIRONMENT, ended_well};
 use crate::sample::{Figures, Measured, Unit};
 
-/// Files of the large seed, and bytes of each: 50 MB in all.
+/// Files of the large seed, and of the very large one.
 const SEED_FILES: usize = 10_000;
-const SEED_FILE_BYTES: usize = 5_000;
+const HUGE_SEED_FILES: usize = 100_000;
+
+/// Bytes of all files of a seed, however many there are.
+const SEED_BYTES: usize = 50_000_000;
 
 /// A workspace that is removed when this is dropped.
-struct Workspace<'a> {
+pub(crate) struct Workspace<'a> {
     bed: &'a Bed,
     id: String,
 }
 
 impl<'a> Workspace<'a> {
-    fn create(bed: &'a Bed, seed: Option<&Path>) -> Result<Self> {
-        let mut command = bed.pyro();
-        command.args(["workspace", "create", ENVIRONMENT, "--id-only"]);
-        if let Some(seed) = seed {
-            command.arg("--seed-path").arg(seed);
+    pub(crate) fn create(bed: &'a Bed, seed: Option<&Path>) -> Result<Self> {
+        match seed {
+            Some(seed) => Self::create_with(bed, &["--seed-path".as_ref(), seed.as_os_str()]),
+            None => Self::create_with(bed, &[]),
         }
+    }
+
+    pub(crate) fn create_with(bed: &'a Bed, flags: &[&OsStr]) -> Result<Self> {
+        let mut command = bed.pyro();
+        command.args(["workspace", "create", ENVIRONMENT, "--id-only"]).args(flags);
         let output = command.stdin(Stdio::null()).output()?;
         ended_well(&output)?;
         let id = String::from_utf8(output.stdout).context("an id is text")?.trim().to_owned();
         Ok(Self { bed, id })
     }
 
-    fn verb(&self, verb: &str, rest: &[&str]) -> Command {
+    pub(crate) fn verb(&self, verb: &str, rest: &[&str]) -> Command {
         let mut command = self.bed.pyro();
         command.args(["workspace", verb, &self.id]).args(rest);
         command
     }
 
-    fn exec(&self, script: &str) -> Command {
+    pub(crate) fn verb_of(&self, noun: &str, verb: &str, rest: &[&str]) -> Command {
+        let mut command = self.bed.pyro();
+        command.args(["workspace", noun, verb, &self.id]).args(rest);
+        command
+    }
+
+    pub(crate) fn exec(&self, script: &str) -> Command {
         self.verb("exec", &["--timeout-seconds", "300", "--", "sh", "-c", script])
     }
 }
@@ -59,7 +73,7 @@ pub(crate) fn create(bed: &Bed) -> Result<Measured> {
 
 /// The same with a repository of 10,000 files and 50 MB.
 pub(crate) fn create_seeded(bed: &Bed) -> Result<Measured> {
-    let seed = large_seed(bed)?;
+    let seed = seed_of(bed, SEED_FILES)?;
     creations(bed, Some(&seed))
 }
 
@@ -86,6 +100,13 @@ pub(crate) fn output(bed: &Bed) -> Result<Measured> {
     repeated(bed, || workspace.exec("head -c 3000000 /dev/zero"))
 }
 
+/// The same where each byte is looked at: the workspace has a secret.
+pub(crate) fn output_cut(bed: &Bed) -> Result<Measured> {
+    let secret = "TOKEN=ghp_0123456789abcdefghijklmnopqrstuvwxyz";
+    let workspace = Workspace::create_with(bed, &["--secret".as_ref(), secret.as_ref()])?;
+    repeated(bed, || workspace.exec("head -c 3000000 /dev/zero"))
+}
+
 /// `workspace reset`, with 100 MB written before each.
 pub(crate) fn reset(bed: &Bed) -> Result<Measured> {
     let workspace = Workspace::create(bed, None)?;
@@ -99,7 +120,16 @@ pub(crate) fn reset(bed: &Bed) -> Result<Measured> {
 
 /// `workspace diff` after one change among 10,000 files.
 pub(crate) fn diff(bed: &Bed) -> Result<Measured> {
-    let seed = large_seed(bed)?;
+    diff_among(bed, SEED_FILES)
+}
+
+/// `workspace diff` after one change among 100,000 files.
+pub(crate) fn diff_huge(bed: &Bed) -> Result<Measured> {
+    diff_among(bed, HUGE_SEED_FILES)
+}
+
+fn diff_among(bed: &Bed, files: usize) -> Result<Measured> {
+    let seed = seed_of(bed, files)?;
     let workspace = Workspace::create(bed, Some(&seed))?;
     bed.timed(workspace.exec("echo changed >> dir-7/file-7"))?;
     repeated(bed, || workspace.verb("diff", &[]))
@@ -128,34 +158,35 @@ pub(crate) fn tools_list(bed: &Bed) -> Result<Measured> {
     })
 }
 
-/// The directory of the large seed, made once.
-fn large_seed(bed: &Bed) -> Result<PathBuf> {
-    let top = bed.dir().join("seed");
+/// The directory of a seed of so many files, made once.
+fn seed_of(bed: &Bed, files: usize) -> Result<PathBuf> {
+    let top = bed.dir().join(format!("seed-{files}"));
     if top.exists() {
         return Ok(top);
     }
-    for dir in 0..SEED_FILES / 100 {
+    let file_bytes = SEED_BYTES / files;
+    for dir in 0..files / 100 {
         let dir_path = top.join(format!("dir-{dir}"));
         fs::create_dir_all(&dir_path)?;
         for file in 0..100 {
             let line = format!("line of file {file} in {dir}\n");
-            let text = line.repeat(SEED_FILE_BYTES / line.len() + 1);
-            fs::write(dir_path.join(format!("file-{file}")), &text.as_bytes()[..SEED_FILE_BYTES])?;
+            let text = line.repeat(file_bytes / line.len() + 1);
+            fs::write(dir_path.join(format!("file-{file}")), &text.as_bytes()[..file_bytes])?;
         }
     }
     Ok(top)
 }
 
-fn repeated(bed: &Bed, command: impl Fn() -> Command) -> Result<Measured> {
+pub(crate) fn repeated(bed: &Bed, command: impl Fn() -> Command) -> Result<Measured> {
     bed.timed(command())?;
     samples(bed, || Ok(bed.timed(command())?.as_secs_f64() * 1000.0))
 }
 
-fn samples(bed: &Bed, sample: impl FnMut() -> Result<f64>) -> Result<Measured> {
+pub(crate) fn samples(bed: &Bed, sample: impl FnMut() -> Result<f64>) -> Result<Measured> {
     let samples = std::iter::repeat_with(sample).take(bed.samples).collect::<Result<_>>()?;
     Ok(Measured::Figures(Figures::new(Unit::Milliseconds, samples)))
 }
 
-fn milliseconds(since: Instant) -> f64 {
+pub(crate) fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
 }
