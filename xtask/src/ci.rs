@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::shell::{self, command};
-use crate::{guest, licences, test, tidy};
+use crate::{guest, licences, test, test_kvm, tidy};
 
 /// Crate edges that must not exist, as `cargo tree` names them: the crate, and what it must never pull in.
 const FORBIDDEN_EDGES: [(&str, &str); 5] = [
@@ -21,7 +21,9 @@ pub(crate) fn run() -> Result<()> {
     licences::run()?;
     forbidden_edges()?;
     if shell::succeeds("shellcheck --version") {
-        shell::run(&mut command("shellcheck scripts/install-qemu.sh scripts/kvm-host.sh scripts/try.sh .ci/run"))?;
+        shell::run(&mut command(
+            "shellcheck scripts/install-conformance.sh scripts/install-qemu.sh scripts/kvm-host.sh scripts/try.sh .ci/run",
+        ))?;
     }
     if shell::succeeds("typos --version") {
         shell::run(&mut command("typos"))?;
@@ -32,6 +34,7 @@ pub(crate) fn run() -> Result<()> {
             .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"),
     )?;
     guest::run()?;
+    test_kvm::run()?;
     test::run()
 }
 

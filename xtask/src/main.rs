@@ -2,11 +2,13 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who started it")]
 
 mod bench;
+mod chaos;
 mod ci;
 mod guest;
 mod licences;
 mod references;
 mod shell;
+mod smoke_hosts;
 mod test;
 mod test_kvm;
 mod tidy;
@@ -19,6 +21,8 @@ cargo xtask <chore>
   ci           everything CI checks, in its order
   test         all tests, real guests included; says how many guests were booted
   test-kvm     pyro under a real KVM, in an emulated host
+  smoke-hosts  pyro in the real Claude Code, Codex and OpenCode
+  chaos        kills at random moments; COUNT and SEED after it
   tidy         house rules: room arrows, file headers and lengths, names, unsafe ratchet, budgets
   references   write docs/cli-reference.md anew
   licences     dependencies: licences and sources
@@ -32,6 +36,8 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["test"] => test::run(),
         ["test-kvm"] => test_kvm::run(),
+        ["smoke-hosts"] => smoke_hosts::run(),
+        ["chaos", args @ ..] => chaos::run(args),
         ["tidy"] => tidy::run(),
         ["references"] => references::run(),
         ["licences"] => licences::run(),

@@ -31,6 +31,14 @@ pub(crate) fn command(line: &str) -> Command {
 pub(crate) fn program(path: &Path) -> Command {
     let mut command = Command::new(path);
     command.current_dir(root()).stdin(Stdio::null());
+    // What cargo told this program about itself. Passed on, it makes the build scripts that ask for it (ring's) run
+    // again, and with them half the tree be compiled again, whenever cargo is started by hand and by xtask in turns.
+    let of_this_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_this_package) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

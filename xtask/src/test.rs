@@ -56,7 +56,7 @@ fn with_guests(nextest: bool, pyro: &Path, count_file: &Path) -> Result<Vec<Stri
     let line = if nextest {
         "cargo nextest run --locked --package vm-tests --profile vm"
     } else {
-        "cargo test --locked --package vm-tests --no-fail-fast --test * -- --test-threads=1 --skip under_a_real_kvm"
+        "cargo test --locked --package vm-tests --no-fail-fast --test * -- --test-threads=1 --skip a_real_"
     };
     let mut tests = command(line);
     tests.env("PYRO_BIN", pyro).env("PYRO_TEST_GUESTS_BOOTED", count_file);

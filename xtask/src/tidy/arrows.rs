@@ -19,7 +19,7 @@ const CRATES: [(&str, &[&str]); 8] = [
 ///
 /// `workspace` sees `machine` for the facts that `doctor` shows; it starts none. `progress` and `settings` are values
 /// without work in them.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     (
         "crates/engine/src/workspace",
         &["supervisor", "environment", "machine", "store", "progress", "settings", "Settings"],
@@ -29,6 +29,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("crates/engine/src/machine", &[]),
     ("crates/engine/src/store", &[]),
     ("crates/pyro/src/report", &["failure"]),
+    ("crates/pyro/src/host", &["settings"]),
     ("crates/pyro/src/mcp", &["report", "failure", "settings"]),
 ];
 
