@@ -94,6 +94,10 @@ fn a_guest_reaches_what_was_opened_and_hears_at_once_of_the_rest() {
     ways.assert_code(0).assert_stdout(expected.map(|line| format!("{line}\n")).concat());
     let opens = format!("(private address); pyro workspace update {} --allow-host 10.0.0.1:80 opens it", workspace.id);
     ways.assert_stderr_has(&format!("the network refused tcp 10.0.0.1:80 {opens}"));
+    let told = workspace.verb("exec", &["--json", "--", "python3", "-c", WAYS_OUT]).finish().json();
+    let refusal =
+        told["network_refusals"].as_array().and_then(|list| list.iter().find(|one| one["to"] == "10.0.0.1:80"));
+    assert_eq!(refusal.map(|one| &one["opened_by"]), Some(&"allow-host 10.0.0.1:80".into()), "{told}");
 
     let status = workspace.status();
     assert_eq!(status["network"]["policy"], "egress");

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use pyro_engine::store::workspace_record::{CommandEndRecord, CommandEnded};
+use pyro_engine::supervisor::protocol::NetworkRefusal;
 use pyro_engine::workspace::command::CommandOutcome;
 use pyro_engine::workspace::logs::LoggedCommand;
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use super::captured::Capture;
 use super::clean::one_line;
 use super::env::Moment;
+use super::network::RefusalReport;
 use super::run::{CommandFields, EXIT_KILLED, OutputFields, exit_code};
 use super::workspace::MadeBy;
 use super::{Report, units};
@@ -24,11 +26,19 @@ pub(crate) struct ExecReport {
     exec: u64,
     #[serde(flatten)]
     pub(crate) command: CommandFields,
+    /// What the guest wanted to reach meanwhile and was refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    network_refusals: Vec<RefusalReport>,
 }
 
 impl ExecReport {
     pub(crate) fn new(workspace: String, exec: u64, outcome: CommandOutcome, output: [Capture; 2]) -> Self {
-        Self { workspace, exec, command: CommandFields::new(outcome, output) }
+        Self { workspace, exec, command: CommandFields::new(outcome, output), network_refusals: Vec::new() }
+    }
+
+    /// The same with what the network refused meanwhile.
+    pub(crate) fn with_refusals(self, refusals: &[NetworkRefusal]) -> Self {
+        Self { network_refusals: refusals.iter().map(RefusalReport::from).collect(), ..self }
     }
 
     /// The exit code that passes the command's end on.

@@ -93,15 +93,17 @@ impl ExecArgs {
             let outcome = connection.exec(request, options, streams, begun).await?;
             Ok((outcome, sequence))
         };
+        let started = SystemTime::now();
         if json {
             let ((outcome, sequence), output) = interrupt::block_on(attached.captured(work))?;
-            let report = ExecReport::new(id, sequence, outcome, output);
+            let refusals = interrupt::block_on(async { Ok(refused_since(&connection, started).await) })?;
+            let report = ExecReport::new(id, sequence, outcome, output).with_refusals(&refusals);
             report::print_json(true, &report)?;
             return Ok(ExitCode::from(report.command.exit_code));
         }
-        let begun = SystemTime::now();
         let (outcome, _) = interrupt::block_on(attached.live(work))?;
-        for words in interrupt::block_on(async { Ok(refused_since(&connection, begun).await) })? {
+        let refusals = interrupt::block_on(async { Ok(refused_since(&connection, started).await) })?;
+        for words in refused(&refusals, &Advice::Command(&connection.id)) {
             face.say(&words);
         }
         if let Some(words) = report::run::parting_words(outcome.end, timeout) {
@@ -133,11 +135,10 @@ impl ExecArgs {
 }
 
 /// What the network of the workspace refused meanwhile. Who cannot be asked any more says nothing.
-async fn refused_since(connection: &Connection, begun: SystemTime) -> Vec<String> {
+async fn refused_since(connection: &Connection, started: SystemTime) -> Vec<NetworkRefusal> {
     let Ok(LiveStatus { network: Some(network), .. }) = connection.live_status().await else { return Vec::new() };
-    let is_new = |refusal: &NetworkRefusal| UNIX_EPOCH + Duration::from_millis(refusal.at_ms) >= begun;
-    let refusals: Vec<_> = network.refusals.into_iter().filter(is_new).collect();
-    refused(&refusals, &Advice::Command(&connection.id))
+    let is_new = |refusal: &NetworkRefusal| UNIX_EPOCH + Duration::from_millis(refusal.at_ms) >= started;
+    network.refusals.into_iter().filter(is_new).collect()
 }
 
 async fn leave_running(
