@@ -201,7 +201,7 @@ impl Failure {
 
     /// The failure as a failed check of `doctor`.
     pub(crate) fn into_check(self, name: &'static str) -> Check {
-        Check::fail(name, self.in_one_line(), self.hint.unwrap_or_default())
+        Check::fail(name, self.in_one_line(), self.hint.clone().unwrap_or_default()).with_console(&self.console)
     }
 
     /// The failure as a warning of `doctor`.

@@ -45,6 +45,9 @@ pub(crate) struct Check {
     found: String,
     /// What to do, unless all is well.
     fix: Option<String>,
+    /// The last lines of the console of a guest that did not boot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    console: Vec<String>,
 }
 
 /// All checks.
@@ -76,17 +79,22 @@ impl DoctorReport {
 impl Check {
     /// All is well.
     pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, status: Status::Ok, found: found.into(), fix: None }
+        Self { name, status: Status::Ok, found: found.into(), fix: None, console: Vec::new() }
     }
 
     /// It works, but.
     pub(crate) fn warn(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, status: Status::Warn, found: found.into(), fix: Some(fix.into()) }
+        Self { name, status: Status::Warn, found: found.into(), fix: Some(fix.into()), console: Vec::new() }
     }
 
     /// It does not work.
     pub(crate) fn fail(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, status: Status::Fail, found: found.into(), fix: Some(fix.into()) }
+        Self { name, status: Status::Fail, found: found.into(), fix: Some(fix.into()), console: Vec::new() }
+    }
+
+    /// Adds what the guest's console showed last.
+    pub(crate) fn with_console(self, tail: &str) -> Self {
+        Self { console: tail.lines().map(one_line).collect(), ..self }
     }
 }
 
@@ -116,6 +124,12 @@ pub(crate) fn check_lines(checks: &[Check], color: bool) -> String {
         let _ = writeln!(text, "{paint}{word}{plain}  {:width$}  {}", check.name, one_line(&check.found));
         if let Some(fix) = &check.fix {
             let _ = writeln!(text, "      {:width$}  -> {}", "", one_line(fix));
+        }
+        if !check.console.is_empty() {
+            let _ = writeln!(text, "      {:width$}  the guest's console ended with:", "");
+        }
+        for line in &check.console {
+            let _ = writeln!(text, "      {:width$}      {line}", "");
         }
     }
     text
@@ -328,4 +342,25 @@ fn directory(name: &'static str, facts: &DirectoryFacts, variable: &str) -> Chec
         return Check::warn(name, found, format!("free some room, or {elsewhere}"));
     }
     Check::ok(name, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Kind;
+
+    #[test]
+    fn a_guest_that_does_not_boot_is_shown_with_its_last_words() {
+        let failure = Failure::new(Kind::Guest, "the guest restarted itself")
+            .hint("'pyro doctor' says what this host lacks")
+            .console("[    0.1] one\n[    0.2] \u{1b}[31mtwo\n");
+        let text = check_lines(&[boot(Err(failure))], false);
+        let expected = "fail  boot  the guest restarted itself\n\
+                        \x20           -> 'pyro doctor' says what this host lacks\n\
+                        \x20           the guest's console ended with:\n\
+                        \x20               [    0.1] one\n\
+                        \x20               [    0.2] ";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
 }
