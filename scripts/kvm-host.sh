@@ -26,7 +26,13 @@ check() {
     failed=$((failed + 1))
 }
 
-pyro() { "$here/pyro" "$@" </dev/null 2>"$here/stderr"; }
+pyro() {
+    ended=0
+    "$here/pyro" "$@" </dev/null 2>"$here/stderr" || ended=$?
+    # It works all the same, but whoever reads this wants to know how often.
+    grep 'booting it once more' "$here/stderr" >&2 || true
+    return "$ended"
+}
 
 # has <text> <words>: `yes` if the text holds the words.
 has() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::geteuid;
 use serde_json::Value;
-use vm_tests::false_qemu::{UnderKvm, install};
+use vm_tests::false_qemu::{Restarting, UnderKvm, install};
 use vm_tests::{Home, Outcome, Pyro};
 
 /// How long finding out that KVM does not work may hold up the first run, beside the emulated boot that follows.
@@ -59,6 +59,51 @@ fn a_kvm_that_was_asked_for_and_does_not_work_is_an_error() {
     let home = home_with_false_qemu(UnderKvm::Dies);
     let outcome = home.run(&["true"]).env("PYRO_ACCELERATOR", "kvm").finish();
     outcome.assert_code(125).assert_stdout("").assert_stderr_has("kvm");
+    home.assert_nothing_left();
+}
+
+/// On a host whose next `restarts` guests restart themselves, `flags` start a machine at the second try at the latest.
+#[track_caller]
+fn check_is_booted_once_more(flags: &[&str], restarts: usize, boots: usize, works: bool) {
+    let home = Home::borrowing();
+    let mut qemu = Restarting::install(home.path(), restarts, boots);
+    let home = home.with_config(&format!("qemu = \"{}\"\n", qemu.program.display()));
+    let outcome = home.run_with(flags, &["echo", "up"]).env("PYRO_ACCELERATOR", "tcg").finish();
+    outcome.assert_stderr_has("the guest restarted itself while it booted; booting it once more");
+    if works {
+        outcome.assert_code(0).assert_stdout("up\n");
+    } else {
+        outcome.assert_code(125).assert_stdout("").assert_stderr_has("waiting for the guest agent");
+    }
+    assert_eq!(qemu.left(), 0, "{outcome:?}");
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_guest_that_restarts_itself_is_booted_once_more() {
+    check_is_booted_once_more(&["--cold"], 1, 1, true);
+}
+
+#[test]
+fn a_template_whose_guest_restarts_itself_is_made_once_more() {
+    check_is_booted_once_more(&[], 1, 2, true);
+}
+
+#[test]
+fn a_guest_that_always_restarts_itself_is_given_up() {
+    check_is_booted_once_more(&["--cold"], 2, 0, false);
+}
+
+#[test]
+fn doctor_names_a_guest_that_does_not_boot() {
+    let home = Home::borrowing();
+    let qemu = Restarting::install(home.path(), 2, 0);
+    let home = home.with_config(&format!("qemu = \"{}\"\n", qemu.program.display()));
+    let doctor = home.pyro(&["doctor", "--boot"]).env("PYRO_ACCELERATOR", "tcg").finish();
+    doctor.assert_code(1);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(text.contains("fail  boot"), "{text}");
+    assert!(text.contains("the guest restarted itself"), "{text}");
     home.assert_nothing_left();
 }
 

@@ -145,7 +145,29 @@ fn without_trial(
     }
 }
 
+/// How the boot of a guest under KVM came out.
+enum Trial {
+    /// Its agent spoke.
+    Spoke,
+    /// It restarted itself; the words are for when it does so again.
+    Restarted(String),
+    /// Anything else, in words.
+    Failed(String),
+}
+
+/// Boots a guest under KVM, and once more where it restarted itself: what happens once in many boots is no verdict.
 async fn probe(driver: &dyn Driver, guest: ProbeGuest<'_>) -> Result<Verdict, LaunchError> {
+    let mut outcome = trial(driver, guest).await?;
+    if matches!(outcome, Trial::Restarted(_)) {
+        outcome = trial(driver, guest).await?;
+    }
+    Ok(match outcome {
+        Trial::Spoke => Verdict { kvm: true, reason: "a guest booted under it".to_owned() },
+        Trial::Restarted(words) | Trial::Failed(words) => Verdict::emulate(format!("/dev/kvm opens, but {words}")),
+    })
+}
+
+async fn trial(driver: &dyn Driver, guest: ProbeGuest<'_>) -> Result<Trial, LaunchError> {
     let began = Instant::now();
     let spec = MachineSpec {
         vcpu_count: 1,
@@ -161,31 +183,25 @@ async fn probe(driver: &dyn Driver, guest: ProbeGuest<'_>) -> Result<Verdict, La
     // A launch that is given up ends its hypervisor.
     let Ok(launched) = tokio::time::timeout(PROBE_LIMIT, driver.launch(spec)).await else {
         let seconds = PROBE_LIMIT.as_secs();
-        return Ok(Verdict::emulate(format!("/dev/kvm opens, but QEMU did not come up with it within {seconds} s")));
+        return Ok(Trial::Failed(format!("QEMU did not come up with it within {seconds} s")));
     };
     let mut machine = match launched {
         Ok(machine) => machine,
         Err(LaunchError::Refused { reason } | LaunchError::AcceleratorUnusable { reason, .. }) => {
-            return Ok(Verdict::emulate(format!(
-                "/dev/kvm opens, but QEMU does not start with it: {}",
-                first_line(&reason)
-            )));
+            return Ok(Trial::Failed(format!("QEMU does not start with it: {}", first_line(&reason))));
         }
         // Emulation would fail the same way: this says nothing about KVM, and is not to be remembered.
         Err(error) => return Err(error),
     };
     let rest_limit = CONSOLE_REST + began.elapsed() * CONSOLE_REST_LAUNCHES;
-    let heard = hear_agent(&mut *machine, began, rest_limit).await;
+    let outcome = hear_agent(&mut *machine, began, rest_limit).await;
     machine.stop(Duration::ZERO).await;
-    Ok(match heard {
-        Ok(()) => Verdict { kvm: true, reason: "a guest booted under it".to_owned() },
-        Err(reason) => Verdict::emulate(format!("/dev/kvm opens, but a guest {reason}")),
-    })
+    Ok(outcome)
 }
 
 /// Waits for the agent's first word, for as long as there is hope.
-async fn hear_agent(machine: &mut dyn Machine, began: Instant, rest_limit: Duration) -> Result<(), String> {
-    let Some(channel) = machine.take_guest_channel() else { return Err("has no agent".to_owned()) };
+async fn hear_agent(machine: &mut dyn Machine, began: Instant, rest_limit: Duration) -> Trial {
+    let Some(channel) = machine.take_guest_channel() else { return Trial::Failed("a guest has no agent".to_owned()) };
     let opening = GuestLink::open(channel, "probe");
     tokio::pin!(opening);
     let mut moved = began;
@@ -194,12 +210,12 @@ async fn hear_agent(machine: &mut dyn Machine, began: Instant, rest_limit: Durat
         tokio::select! {
             biased;
             result = &mut opening => match result {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Trial::Spoke,
                 // The stream goes down with the machine, whose end tells more.
-                Err(LinkError::Lost) => return Err(death(machine).await),
-                Err(error) => return Err(format!("spoke nonsense under it: {error}")),
+                Err(LinkError::Lost) => return death(machine).await,
+                Err(error) => return Trial::Failed(format!("a guest spoke nonsense under it: {error}")),
             },
-            _ = machine.wait() => return Err(death(machine).await),
+            _ = machine.wait() => return death(machine).await,
             () = tokio::time::sleep(CONSOLE_TICK) => {}
         }
         let seen = machine.console_tail(2);
@@ -209,20 +225,24 @@ async fn hear_agent(machine: &mut dyn Machine, began: Instant, rest_limit: Durat
         }
         let (waited, rests) = (began.elapsed(), moved.elapsed() >= rest_limit);
         if waited >= PROBE_LIMIT_MOVING || (waited >= PROBE_LIMIT && rests) {
-            return Err(format!("did not start under it within {} s", waited.as_secs()));
+            return Trial::Failed(format!("a guest did not start under it within {} s", waited.as_secs()));
         }
     }
 }
 
-async fn death(machine: &mut dyn Machine) -> String {
-    let words = match tokio::time::timeout(LAST_WORDS_LIMIT, machine.wait()).await {
-        Ok(exit) if exit.cause == ExitCause::HypervisorFailed => exit.stderr_tail,
+async fn death(machine: &mut dyn Machine) -> Trial {
+    let exit = tokio::time::timeout(LAST_WORDS_LIMIT, machine.wait()).await.ok();
+    let words = match &exit {
+        Some(exit) if exit.cause == ExitCause::HypervisorFailed => exit.stderr_tail.clone(),
         _ => machine.console_tail(1),
     };
-    match first_line(&words) {
-        words if words.is_empty() => "died under it".to_owned(),
-        words => format!("died under it: {words}"),
-    }
+    let restarted = exit.is_some_and(|exit| exit.cause == ExitCause::Reset);
+    let what = if restarted { "a guest restarted itself under it" } else { "a guest died under it" };
+    let told = match first_line(&words) {
+        words if words.is_empty() => what.to_owned(),
+        words => format!("{what}: {words}"),
+    };
+    if restarted { Trial::Restarted(told) } else { Trial::Failed(told) }
 }
 
 /// What it says first, without who says it: what is an error of QEMU's under KVM is none of pyro's.

@@ -18,7 +18,7 @@ use pyro_wire::lifecycle::{Prepare, Ready as GuestReady, SetUp};
 use pyro_wire::message::{Answer, Request};
 
 use super::guest_link::{GuestLink, LinkError};
-use crate::machine::{Driver, LaunchError, Machine, MachineExit, MachineSpec, SaveError};
+use crate::machine::{Driver, ExitCause, LaunchError, Machine, MachineExit, MachineSpec, SaveError};
 
 /// Lines of the guest's console that a failure shows.
 const CONSOLE_LINES: usize = 12;
@@ -61,6 +61,14 @@ pub struct BootError {
     pub cause: BootCause,
     /// The last lines of the guest's console, cleaned for a terminal; may be empty.
     pub console_tail: String,
+}
+
+impl BootError {
+    /// Whether the guest restarted itself before its agent said a word: nothing was done in it yet.
+    pub(super) fn is_early_restart(&self) -> bool {
+        let restarted = matches!(&self.cause, BootCause::MachineEnded { exit } if exit.cause == ExitCause::Reset);
+        restarted && self.stage == BootStage::Connect
+    }
 }
 
 /// What went wrong in a boot.

@@ -1,7 +1,7 @@
 //! From a plan to a machine that takes commands: restored from a template, or booted.
 //!
 //! The template is made by whoever needs it first. A template that turns out not to work is discarded and made again,
-//! once; the start succeeds all the same.
+//! once; a guest that restarts itself before its first word is booted once more. The start succeeds all the same.
 
 use std::fs::File;
 use std::io;
@@ -116,8 +116,8 @@ pub async fn start(
 ) -> Result<Ready, StartError> {
     let awake = match warmth {
         Warmth::Cold => {
-            let disk = disks.of_machine(host.home).map_err(file_error(OPEN_DISK))?;
-            boot(host, plan, disk, Memory::Anonymous).await?
+            let first = boot_cold(host, plan, disks).await;
+            if deserves_another(host, &first) { boot_cold(host, plan, disks).await? } else { first? }
         }
         Warmth::Warm => restore_or_make(host, plan, disks).await?,
     };
@@ -213,6 +213,17 @@ async fn open_or_make(
     if let Some(template) = template::open(host.home, key) {
         return Ok(template);
     }
+    let first = make(host, plan, blank, key).await;
+    if deserves_another(host, &first) { make(host, plan, blank, key).await } else { first }
+}
+
+/// Makes a template, unless whoever holds its lock does.
+async fn make(
+    host: Host<'_>,
+    plan: &MachinePlan,
+    blank: Option<&File>,
+    key: &TemplateKey,
+) -> Result<OpenTemplate, StartError> {
     let (home, draft_key) = (host.home.clone(), key.clone());
     let draft =
         tokio::task::spawn_blocking(move || TemplateDraft::begin(&home, draft_key)).await.map_err(|error| {
@@ -238,6 +249,21 @@ async fn open_or_make(
         what: "open the template that was just made",
         source: io::ErrorKind::NotFound.into(),
     })
+}
+
+async fn boot_cold(host: Host<'_>, plan: &MachinePlan, disks: Disks<'_>) -> Result<Awake, StartError> {
+    let disk = disks.of_machine(host.home).map_err(file_error(OPEN_DISK))?;
+    boot(host, plan, disk, Memory::Anonymous).await
+}
+
+/// Whether it failed because the guest restarted itself before its first word. Nothing was done in it yet, and where virtual
+/// machines are nested a processor now and then loses its way in the first seconds: decision 0019.
+fn deserves_another<T>(host: Host<'_>, start: &Result<T, StartError>) -> bool {
+    let restarted = matches!(start, Err(StartError::Boot(error)) if error.is_early_restart());
+    if restarted {
+        (host.report)(Progress::Note("the guest restarted itself while it booted; booting it once more".to_owned()));
+    }
+    restarted
 }
 
 /// Boots a machine up to the point at which a template would be saved.
