@@ -11,8 +11,8 @@ pub mod environment;
 pub mod machine;
 pub mod progress;
 pub mod settings;
-pub mod store;
 pub mod supervisor;
 pub mod workspace;
 
+pub use pyro_store as store;
 pub use settings::Settings;

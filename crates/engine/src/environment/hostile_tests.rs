@@ -117,8 +117,8 @@ proptest! {
 
     #[test]
     fn any_text_is_read_as_a_record(
-        environment in changed_text(include_str!("../../fixtures/environment-v1.json")),
-        kernel in changed_text(include_str!("../../fixtures/kernel-v1.json")),
+        environment in changed_text(include_str!("../../../store/fixtures/environment-v1.json")),
+        kernel in changed_text(include_str!("../../../store/fixtures/kernel-v1.json")),
         seal in changed_text(r#"{"size_bytes":1,"modified_seconds":-2,"modified_nanoseconds":3}"#),
     ) {
         drop(serde_json::from_str::<EnvironmentRecord>(&environment));

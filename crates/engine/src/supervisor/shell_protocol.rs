@@ -180,7 +180,7 @@ mod tests {
         check(screen, r#"{"lines":["$"],"cols":9,"cursor":[0,2],"alternate":false,"printed_bytes":3}"#);
         let refusal = Refusal::new(RefusalKind::Shell(ShellDenial::InputFull), "x");
         check(refusal, r#"{"kind":{"shell":"input_full"},"message":"x"}"#);
-        let record = serde_json::from_str(include_str!("../../fixtures/shell-v1.json")).unwrap();
+        let record = serde_json::from_str(include_str!("../../../store/fixtures/shell-v1.json")).unwrap();
         let status = ShellStatus { record, printed_bytes: 1, quiet_ms: 2, attached: 0 };
         let json = serde_json::to_string(&ShellAnswer::Shell(Box::new(status.clone()))).unwrap();
         assert!(json.starts_with(r#"{"shell":{"record":{"version":1,"id":3,"#), "{json}");

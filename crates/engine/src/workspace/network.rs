@@ -83,11 +83,11 @@ impl NetworkChange {
     pub fn of(&self, before: &NetworkRecord) -> Result<NetworkRecord, NetworkError> {
         let policy = self.policy.unwrap_or(before.policy);
         if policy == NetworkPolicy::Off {
-            return NetworkRecord::of(policy, &self.allow_hosts, &self.allow_domains);
+            return record(policy, &self.allow_hosts, &self.allow_domains);
         }
         let hosts = less::<HostRule>(&before.allow_hosts, &self.clear_hosts, "allow-host")?;
         let domains = less::<DomainRule>(&before.allow_domains, &self.clear_domains, "allow-domain")?;
-        let after = NetworkRecord::of(
+        let after = record(
             policy,
             &[hosts, self.allow_hosts.clone()].concat(),
             &[domains, self.allow_domains.clone()].concat(),
@@ -115,87 +115,71 @@ where
     Ok(left)
 }
 
-impl NetworkRecord {
-    /// What was asked for, if it makes sense; the rules in the words in which they are kept, each once.
-    ///
-    /// # Errors
-    /// See [`NetworkError`].
-    pub fn of(policy: NetworkPolicy, hosts: &[String], domains: &[String]) -> Result<Self, NetworkError> {
-        let off = policy == NetworkPolicy::Off;
-        for (what, off_words, rules) in [
-            ("allowed hosts", "allowed hosts were named", hosts),
-            ("allowed domains", "allowed domains were named", domains),
-        ] {
-            if rules.len() > RULES_MAX {
-                return Err(NetworkError::TooMany { what, count: rules.len() });
-            }
-            if off && !rules.is_empty() {
-                return Err(NetworkError::Off { what: off_words });
-            }
+/// What was asked for, if it makes sense; the rules in the words in which they are kept, each once.
+///
+/// # Errors
+/// See [`NetworkError`].
+pub fn record(policy: NetworkPolicy, hosts: &[String], domains: &[String]) -> Result<NetworkRecord, NetworkError> {
+    let off = policy == NetworkPolicy::Off;
+    for (what, off_words, rules) in [
+        ("allowed hosts", "allowed hosts were named", hosts),
+        ("allowed domains", "allowed domains were named", domains),
+    ] {
+        if rules.len() > RULES_MAX {
+            return Err(NetworkError::TooMany { what, count: rules.len() });
         }
-        let Policy { hosts, domains, .. } = parse(hosts, domains)?;
-        Ok(Self { policy, allow_hosts: kept(&hosts), allow_domains: kept(&domains), proxy: None })
-    }
-
-    /// The same, with this host's proxy offered to the guest and opened for it.
-    ///
-    /// # Errors
-    /// There is no network, domains are narrowed, or the host has no proxy that could be offered.
-    pub fn with_proxy(self, settings: &ProxySettings) -> Result<Self, NetworkError> {
-        if self.is_off() {
-            return Err(NetworkError::Off { what: "a proxy was to be offered" });
+        if off && !rules.is_empty() {
+            return Err(NetworkError::Off { what: off_words });
         }
-        if !self.allow_domains.is_empty() {
-            return Err(NetworkError::ProxyBeyondDomains);
-        }
-        let (record, rules) = proxy::offered(settings)?;
-        let opened = Self::of(self.policy, &[self.allow_hosts, rules].concat(), &[])?;
-        Ok(Self { proxy: Some(record), ..opened })
     }
-
-    /// The first of its hosts that none of `allowed` covers.
-    #[must_use]
-    pub fn host_beyond(&self, allowed: &[String]) -> Option<&str> {
-        let allowed: Vec<HostRule> = allowed.iter().filter_map(|rule| rule.parse().ok()).collect();
-        let is_covered =
-            |host: &&String| host.parse::<HostRule>().is_ok_and(|host| allowed.iter().any(|rule| rule.includes(&host)));
-        self.allow_hosts.iter().find(|host| !is_covered(host)).map(String::as_str)
-    }
-
-    /// What a machine's network is started with; none if there is none.
-    ///
-    /// # Errors
-    /// A rule is none: the record was changed by somebody else.
-    pub fn traffic(&self, witness: &Arc<Witness>) -> Result<Option<Traffic>, NetworkError> {
-        if self.is_off() {
-            return Ok(None);
-        }
-        let variables = self.proxy.as_ref().map(|proxy| proxy.variables()).unwrap_or_default();
-        Ok(Some(Traffic { policy: self.rules()?, variables, witness: Arc::clone(witness) }))
-    }
-
-    /// The rules by which traffic is judged, also that of a machine that was started when there still was a network.
-    ///
-    /// # Errors
-    /// As [`Self::traffic`].
-    pub fn rules(&self) -> Result<Policy, NetworkError> {
-        let closed = self.is_off().then_some(RefuseRule::Off);
-        Ok(Policy { closed, ..parse(&self.allow_hosts, &self.allow_domains)? })
-    }
+    let Policy { hosts, domains, .. } = parse(hosts, domains)?;
+    Ok(NetworkRecord { policy, allow_hosts: kept(&hosts), allow_domains: kept(&domains), proxy: None })
 }
 
-impl fmt::Display for NetworkRecord {
-    /// In a line.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.policy.name())?;
-        if !self.allow_domains.is_empty() {
-            write!(f, ", only {}", self.allow_domains.join(", "))?;
-        }
-        if !self.allow_hosts.is_empty() {
-            write!(f, ", also {}", self.allow_hosts.join(", "))?;
-        }
-        if self.proxy.is_some() { f.write_str(", a proxy is offered") } else { Ok(()) }
+/// The same, with this host's proxy offered to the guest and opened for it.
+///
+/// # Errors
+/// There is no network, domains are narrowed, or the host has no proxy that could be offered.
+pub fn with_proxy(network: NetworkRecord, settings: &ProxySettings) -> Result<NetworkRecord, NetworkError> {
+    if network.is_off() {
+        return Err(NetworkError::Off { what: "a proxy was to be offered" });
     }
+    if !network.allow_domains.is_empty() {
+        return Err(NetworkError::ProxyBeyondDomains);
+    }
+    let (proxy, rules) = proxy::offered(settings)?;
+    let opened = record(network.policy, &[network.allow_hosts, rules].concat(), &[])?;
+    Ok(NetworkRecord { proxy: Some(proxy), ..opened })
+}
+
+/// The first of a network's hosts that none of `allowed` covers.
+#[must_use]
+pub fn host_beyond<'a>(network: &'a NetworkRecord, allowed: &[String]) -> Option<&'a str> {
+    let allowed: Vec<HostRule> = allowed.iter().filter_map(|rule| rule.parse().ok()).collect();
+    let is_covered =
+        |host: &&String| host.parse::<HostRule>().is_ok_and(|host| allowed.iter().any(|rule| rule.includes(&host)));
+    network.allow_hosts.iter().find(|host| !is_covered(host)).map(String::as_str)
+}
+
+/// What a machine's network is started with; none if there is none.
+///
+/// # Errors
+/// A rule is none: the record was changed by somebody else.
+pub fn traffic(network: &NetworkRecord, witness: &Arc<Witness>) -> Result<Option<Traffic>, NetworkError> {
+    if network.is_off() {
+        return Ok(None);
+    }
+    let variables = network.proxy.as_ref().map(|proxy| proxy.variables()).unwrap_or_default();
+    Ok(Some(Traffic { policy: rules(network)?, variables, witness: Arc::clone(witness) }))
+}
+
+/// The rules by which traffic is judged, also that of a machine that was started when there still was a network.
+///
+/// # Errors
+/// As [`traffic`].
+pub fn rules(network: &NetworkRecord) -> Result<Policy, NetworkError> {
+    let closed = network.is_off().then_some(RefuseRule::Off);
+    Ok(Policy { closed, ..parse(&network.allow_hosts, &network.allow_domains)? })
 }
 
 fn kept<R: fmt::Display>(rules: &[R]) -> Vec<String> {
@@ -218,7 +202,7 @@ fn parse(hosts: &[String], domains: &[String]) -> Result<Policy, NetworkError> {
 mod tests {
     use pyro_network::RefuseRule;
 
-    use super::{NetworkChange, NetworkError};
+    use super::{NetworkChange, NetworkError, host_beyond, record, rules, with_proxy};
     use crate::settings::ProxySettings;
     use crate::store::workspace_record::{NetworkPolicy, NetworkRecord};
 
@@ -229,31 +213,30 @@ mod tests {
     #[test]
     fn rules_are_kept_in_one_form() {
         let hosts = words(&["DB.Example.:5432", "10.0.0.1", "db.example:5432"]);
-        let record = NetworkRecord::of(NetworkPolicy::Egress, &hosts, &words(&["*.Example.Org"])).unwrap();
-        assert_eq!(record.allow_hosts, ["db.example:5432", "10.0.0.1"]);
-        assert_eq!(record.allow_domains, ["*.example.org"]);
-        assert_eq!(record.to_string(), "egress, only *.example.org, also db.example:5432, 10.0.0.1");
-        assert_eq!(record.rules().unwrap().closed, None);
-        assert_eq!(NetworkRecord::default().rules().unwrap().closed, Some(RefuseRule::Off));
+        let network = record(NetworkPolicy::Egress, &hosts, &words(&["*.Example.Org"])).unwrap();
+        assert_eq!(network.allow_hosts, ["db.example:5432", "10.0.0.1"]);
+        assert_eq!(network.allow_domains, ["*.example.org"]);
+        assert_eq!(network.to_string(), "egress, only *.example.org, also db.example:5432, 10.0.0.1");
+        assert_eq!(rules(&network).unwrap().closed, None);
+        assert_eq!(rules(&NetworkRecord::default()).unwrap().closed, Some(RefuseRule::Off));
     }
 
     #[test]
     fn hosts_stay_within_what_is_allowed() {
-        let record = |hosts: &[&str]| NetworkRecord::of(NetworkPolicy::Egress, &words(hosts), &[]).unwrap();
+        let to = |hosts: &[&str]| record(NetworkPolicy::Egress, &words(hosts), &[]).unwrap();
         let allowed = words(&["10.0.0.1", "db.example:5432", "host.pyro.internal:80"]);
-        let within = record(&["10.0.0.1:22", "DB.example:5432", "host.pyro.internal:80"]);
-        assert_eq!(within.host_beyond(&allowed), None);
+        let within = to(&["10.0.0.1:22", "DB.example:5432", "host.pyro.internal:80"]);
+        assert_eq!(host_beyond(&within, &allowed), None);
         for beyond in ["10.0.0.2", "db.example", "db.example:5433", "host.pyro.internal:81"] {
-            assert_eq!(record(&["10.0.0.1", beyond]).host_beyond(&allowed), Some(beyond));
+            assert_eq!(host_beyond(&to(&["10.0.0.1", beyond]), &allowed), Some(beyond));
         }
-        assert_eq!(record(&["10.0.0.1"]).host_beyond(&[]), Some("10.0.0.1"));
+        assert_eq!(host_beyond(&to(&["10.0.0.1"]), &[]), Some("10.0.0.1"));
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let check = |policy, hosts: &[&str], domains: &[&str]| {
-            NetworkRecord::of(policy, &words(hosts), &words(domains)).unwrap_err()
-        };
+        let check =
+            |policy, hosts: &[&str], domains: &[&str]| record(policy, &words(hosts), &words(domains)).unwrap_err();
         assert!(matches!(check(NetworkPolicy::Egress, &["10.0.0.0/8"], &[]), NetworkError::Rule(_)));
         assert!(matches!(check(NetworkPolicy::Off, &[], &["a.example"]), NetworkError::Off { .. }));
         assert!(matches!(check(NetworkPolicy::Egress, &["10.0.0.1"; 65], &[]), NetworkError::TooMany { .. }));
@@ -263,21 +246,21 @@ mod tests {
     fn a_proxy_is_offered_where_there_is_a_network_that_it_does_not_undo() {
         let settings = ProxySettings { http: Some("http://localhost:3128".to_owned()), ..Default::default() };
         let offer = |policy, domains: &[&str]| {
-            NetworkRecord::of(policy, &[], &words(domains)).and_then(|record| record.with_proxy(&settings))
+            record(policy, &[], &words(domains)).and_then(|network| with_proxy(network, &settings))
         };
         assert!(matches!(offer(NetworkPolicy::Off, &[]), Err(NetworkError::Off { .. })));
         assert_eq!(offer(NetworkPolicy::Egress, &["a.example"]), Err(NetworkError::ProxyBeyondDomains));
-        let record = offer(NetworkPolicy::Egress, &[]).unwrap();
-        assert_eq!(record.to_string(), "egress, also host.pyro.internal:3128, a proxy is offered");
+        let offered = offer(NetworkPolicy::Egress, &[]).unwrap();
+        assert_eq!(offered.to_string(), "egress, also host.pyro.internal:3128, a proxy is offered");
         let narrowed = NetworkChange { allow_domains: words(&["a.example"]), ..NetworkChange::default() };
-        assert_eq!(narrowed.of(&record), Err(NetworkError::ProxyBeyondDomains));
+        assert_eq!(narrowed.of(&offered), Err(NetworkError::ProxyBeyondDomains));
         let off = NetworkChange { policy: Some(NetworkPolicy::Off), ..NetworkChange::default() };
-        assert_eq!(off.of(&record), Ok(NetworkRecord::default()));
+        assert_eq!(off.of(&offered), Ok(NetworkRecord::default()));
     }
 
     #[test]
     fn a_change_adds_and_takes_away() {
-        let before = NetworkRecord::of(NetworkPolicy::Egress, &words(&["10.0.0.1"]), &words(&["a.example"])).unwrap();
+        let before = record(NetworkPolicy::Egress, &words(&["10.0.0.1"]), &words(&["a.example"])).unwrap();
         let change = NetworkChange {
             allow_hosts: words(&["10.0.0.1", "10.0.0.2:80"]),
             allow_domains: words(&["b.example"]),

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::command::{CommandError, CommandOutcome, CommandRequest, CommandStreams, run_command};
 use super::machines::{MachineError, MachineRequest, MachineSize, Machines};
+use super::network::traffic;
 use crate::Settings;
 use crate::environment::EnvironmentError;
 use crate::machine::Accelerator;
@@ -75,7 +76,7 @@ pub async fn run(
     let accelerator = machines.accelerator(&environment.kernel, report).await.map_err(MachineError::from)?;
     report(Progress::Stage { name: "start machine", unit: Unit::None, total: None });
     let witness = Arc::new(Witness::default());
-    let traffic = request.network.traffic(&witness).map_err(MachineError::from)?;
+    let traffic = traffic(&request.network, &witness).map_err(MachineError::from)?;
     let network = traffic.as_ref();
     let machine = MachineRequest { environment: &environment, size: request.size, accelerator, network };
     let mut ready = machines.start(machine, request.warmth, report).await?;

@@ -7,6 +7,7 @@ use pyro_network::Policy;
 use super::directory::{Workspaces, is_id};
 use super::error::WorkspaceError;
 use super::machines::{MachineError, MachineRequest, MachineSize, Machines};
+use super::network::{rules, traffic};
 use crate::environment::InstalledEnvironment;
 use crate::machine::Accelerator;
 use crate::progress::{Progress, Reporter, Unit};
@@ -77,7 +78,7 @@ impl MachineSource for Source<'_> {
         (self.report)(Progress::Stage { name: "start machine", unit: Unit::None, total: None });
         let record = self.record()?;
         let size = MachineSize { vcpu_count: record.vcpu_count, mem_mib: record.mem_mib, disk_gib: record.disk_gib };
-        let traffic = record.network.traffic(witness)?;
+        let traffic = traffic(&record.network, witness)?;
         let network = traffic.as_ref();
         let request = MachineRequest { environment: &self.environment, size, accelerator, network };
         let hostname = format!("pyro-{}", record.id);
@@ -86,6 +87,6 @@ impl MachineSource for Source<'_> {
     }
 
     fn policy(&self) -> Result<Policy, MachineError> {
-        Ok(self.record()?.network.rules()?)
+        Ok(rules(&self.record()?.network)?)
     }
 }

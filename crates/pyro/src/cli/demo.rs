@@ -11,6 +11,7 @@ use pyro_engine::supervisor::start::Warmth;
 use pyro_engine::workspace::command::{CommandEnd, CommandRequest, CommandStreams, Exit};
 use pyro_engine::workspace::doctor;
 use pyro_engine::workspace::machines::MachineSize;
+use pyro_engine::workspace::network;
 use pyro_engine::workspace::run::{RunOutcome, RunRequest, run};
 use tokio::sync::mpsc;
 
@@ -268,7 +269,7 @@ impl Seen {
 }
 
 fn egress() -> Result<NetworkRecord, Failure> {
-    Ok(NetworkRecord::of(NetworkPolicy::Egress, &[], &[])?)
+    Ok(network::record(NetworkPolicy::Egress, &[], &[])?)
 }
 
 /// The host of a URL.

@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 
 use pyro_engine::supervisor::secrets::Secrets;
 
-use pyro_engine::store::workspace_record::{NetworkPolicy, NetworkRecord};
+use pyro_engine::store::workspace_record::NetworkPolicy;
+use pyro_engine::workspace::network;
 
 use super::Face;
 use super::workspace::secrets::{hide, read_files, warn_of_short};
@@ -85,7 +86,7 @@ impl McpVerb {
         allowed.extend(args.allow_path);
         let session = crate::settings::chat_session();
         let secrets = secrets(&args.secret_file, args.profile, face)?;
-        let allowed_hosts = NetworkRecord::of(NetworkPolicy::Egress, &args.allow_host, &[])?.allow_hosts;
+        let allowed_hosts = network::record(NetworkPolicy::Egress, &args.allow_host, &[])?.allow_hosts;
         serve(face.settings()?, Serve { profile: args.profile, allowed, session, secrets, allowed_hosts })?;
         Ok(ExitCode::SUCCESS)
     }

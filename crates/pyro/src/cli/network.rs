@@ -4,6 +4,7 @@ use clap::Args;
 use clap::builder::PossibleValue;
 use pyro_engine::Settings;
 use pyro_engine::store::workspace_record::{NetworkPolicy, NetworkRecord};
+use pyro_engine::workspace::network;
 
 use super::Face;
 use crate::failure::Failure;
@@ -28,9 +29,9 @@ impl AllowArgs {
     /// # Errors
     /// A rule is none, there are rules and no network, or there is no proxy.
     pub(crate) fn with(&self, policy: PolicyWord, settings: &Settings, face: &Face) -> Result<NetworkRecord, Failure> {
-        let mut network = NetworkRecord::of(policy.0, &self.allow_host, &self.allow_domain)?;
+        let mut network = network::record(policy.0, &self.allow_host, &self.allow_domain)?;
         if self.offer_proxy {
-            network = network.with_proxy(&settings.proxy)?;
+            network = network::with_proxy(network, &settings.proxy)?;
         }
         if network.proxy.as_ref().is_some_and(|proxy| proxy.without_credentials) {
             face.say("the proxy is offered without its credentials: if it asks for them, programs in the guest get the answer 407");

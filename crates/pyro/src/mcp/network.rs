@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use pyro_engine::store::workspace_record::{NetworkPolicy, NetworkRecord};
 use pyro_engine::supervisor::protocol::LiveStatus;
 use pyro_engine::workspace::Workspace;
-use pyro_engine::workspace::network::NetworkChange;
+use pyro_engine::workspace::network::{self, NetworkChange};
 use rmcp::model::JsonObject;
 use rmcp::schemars;
 use serde::Deserialize;
@@ -66,8 +66,8 @@ fn policy_default() -> String {
 pub(super) fn take_network(server: &Server, arguments: &mut JsonObject) -> Result<NetworkRecord, Failure> {
     let own = take(arguments, &["network_policy", "allow_hosts", "allow_domains", "offer_proxy"]);
     let NetworkArguments { network_policy, allow_hosts, allow_domains, offer_proxy } = read(own)?;
-    let record = NetworkRecord::of(policy(&network_policy)?, &allow_hosts, &allow_domains)?;
-    let record = if offer_proxy { record.with_proxy(&server.settings.proxy)? } else { record };
+    let record = network::record(policy(&network_policy)?, &allow_hosts, &allow_domains)?;
+    let record = if offer_proxy { network::with_proxy(record, &server.settings.proxy)? } else { record };
     check_allowed(server, &record)?;
     Ok(record)
 }
@@ -81,7 +81,7 @@ pub(super) fn take_network_change(server: &Server, arguments: &mut JsonObject) -
     let NetworkChangeArguments { network_policy, allow_hosts, allow_domains } = read(own)?;
     let policy = network_policy.as_deref().map(policy).transpose()?;
     // What the workspace reaches already was allowed when it was said.
-    check_allowed(server, &NetworkRecord::of(NetworkPolicy::Egress, &allow_hosts, &[])?)?;
+    check_allowed(server, &network::record(NetworkPolicy::Egress, &allow_hosts, &[])?)?;
     Ok(NetworkChange { policy, allow_hosts, allow_domains, ..NetworkChange::default() })
 }
 
@@ -112,7 +112,7 @@ fn policy(word: &str) -> Result<NetworkPolicy, Failure> {
 }
 
 fn check_allowed(server: &Server, record: &NetworkRecord) -> Result<(), Failure> {
-    if let Some(host) = record.host_beyond(&server.allowed_hosts) {
+    if let Some(host) = network::host_beyond(record, &server.allowed_hosts) {
         let allowed = match server.allowed_hosts.as_slice() {
             [] => "none is allowed".to_owned(),
             hosts => format!("allowed are {}", hosts.join(", ")),

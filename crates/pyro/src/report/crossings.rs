@@ -190,7 +190,7 @@ mod tests {
     use crate::report::Report;
 
     fn records() -> impl Iterator<Item = CrossingRecord> {
-        let lines = include_str!("../../../engine/fixtures/crossings-v1.jsonl").lines();
+        let lines = include_str!("../../../store/fixtures/crossings-v1.jsonl").lines();
         lines.map(|line| serde_json::from_str(line).expect("it is a fixture"))
     }
 

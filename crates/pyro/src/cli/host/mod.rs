@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use pyro_engine::store::home::Home;
-use pyro_engine::store::workspace_record::{NetworkPolicy, NetworkRecord};
+use pyro_engine::store::workspace_record::NetworkPolicy;
+use pyro_engine::workspace::network;
 
 use super::Face;
 use crate::failure::{Failure, Kind};
@@ -90,7 +91,7 @@ impl RegistrationArgs {
             )
             .hint("add --profile workspace-full, or leave --secret-file and --allow-host out"));
         }
-        let allow_hosts = NetworkRecord::of(NetworkPolicy::Egress, &self.allow_host, &[])?.allow_hosts;
+        let allow_hosts = network::record(NetworkPolicy::Egress, &self.allow_host, &[])?.allow_hosts;
         Ok(Registration {
             host: self.host,
             scope: self.scope,

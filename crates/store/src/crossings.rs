@@ -327,8 +327,8 @@ mod tests {
     use std::io::Write;
 
     use super::{CrossingQueue, CrossingReader, Crossings, TAIL_BYTES, WORD_CHARS_MAX};
-    use crate::store::crossing_record::{CrossedPatch, Crossing, CrossingSummary};
-    use crate::store::home::Home;
+    use crate::crossing_record::{CrossedPatch, Crossing, CrossingSummary};
+    use crate::home::Home;
 
     fn crossings() -> (tempfile::TempDir, Crossings) {
         let dir = tempfile::tempdir().unwrap();

@@ -144,7 +144,7 @@ pub fn note_last(dir: &WorkspaceDir, number: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{ShellId, ShellRecord, last, list, note_last, write};
-    use crate::store::home::{Home, create_private_dir};
+    use crate::home::{Home, create_private_dir};
 
     #[test]
     fn ids_are_words() {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn saved_records_stay_readable() {
-        let text = include_str!("../../fixtures/shell-v1.json");
+        let text = include_str!("../fixtures/shell-v1.json");
         let record: ShellRecord = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string_pretty(&record).unwrap(), text.trim_end());
     }
@@ -166,7 +166,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let dir = Home::new(home.path(), home.path()).workspace("0123456789ab");
         assert_eq!((list(&dir).unwrap().len(), last(&dir).unwrap()), (0, 0));
-        let record: ShellRecord = serde_json::from_str(include_str!("../../fixtures/shell-v1.json")).unwrap();
+        let record: ShellRecord = serde_json::from_str(include_str!("../fixtures/shell-v1.json")).unwrap();
         for number in [10, 9] {
             let id = ShellId(number);
             note_last(&dir, number).unwrap();

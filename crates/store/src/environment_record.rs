@@ -1,7 +1,7 @@
 //! What is written beside an environment and a kernel, and read back by later versions of pyro.
 //!
 //! Every record has a `version`; a field that is added gets a default, a field that changes its meaning gets a new version and
-//! the old one stays readable. The fixtures are under `crates/engine/fixtures`.
+//! the old one stays readable. The fixtures are under `crates/store/fixtures`.
 
 use serde::{Deserialize, Serialize};
 
@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn saved_records_stay_readable() {
-        check::<EnvironmentRecord>(include_str!("../../fixtures/environment-v1.json"));
-        check::<EnvironmentRecord>(include_str!("../../fixtures/environment-v1-led-by.json"));
-        check::<KernelRecord>(include_str!("../../fixtures/kernel-v1.json"));
+        check::<EnvironmentRecord>(include_str!("../fixtures/environment-v1.json"));
+        check::<EnvironmentRecord>(include_str!("../fixtures/environment-v1-led-by.json"));
+        check::<KernelRecord>(include_str!("../fixtures/kernel-v1.json"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Sizes and digests, never contents; of a secret its name, never its value. Paths of the host stand as they were given.
 //! Versions as in [`super::workspace_record`]: a field that is added gets a default, a field that changes its meaning
-//! gets a new version. The fixture is under `crates/engine/fixtures`.
+//! gets a new version. The fixture is under `crates/store/fixtures`.
 
 use std::collections::BTreeMap;
 
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn saved_records_stay_readable() {
-        for line in include_str!("../../fixtures/crossings-v1.jsonl").lines() {
+        for line in include_str!("../fixtures/crossings-v1.jsonl").lines() {
             let record: CrossingRecord = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&record).unwrap(), line);
             assert!(line.contains(&format!("\"kind\":\"{}\"", record.crossing.kind())));
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn what_was_dropped_still_counts() {
         let mut summary = CrossingSummary::default();
-        let lines = include_str!("../../fixtures/crossings-v1.jsonl").lines();
+        let lines = include_str!("../fixtures/crossings-v1.jsonl").lines();
         lines.for_each(|line| summary.add(&serde_json::from_str::<CrossingRecord>(line).unwrap().crossing));
         assert_eq!((summary.counts["connection"], summary.counts["seed"]), (14, 1));
         assert_eq!((summary.refused_connections, summary.in_bytes, summary.out_bytes), (5, 5961, 1545));

@@ -1,7 +1,7 @@
 //! What is written of a change to a chat host's own configuration, so that it can be taken back and nothing else with it.
 //!
 //! There is one record for each configuration file that was changed. Versions as in [`super::workspace_record`]; the
-//! fixture is under `crates/engine/fixtures`.
+//! fixture is under `crates/store/fixtures`.
 
 use std::io;
 use std::path::{Path, PathBuf};

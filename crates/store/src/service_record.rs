@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn saved_records_stay_readable() {
-        let text = include_str!("../../fixtures/service-v1.json");
+        let text = include_str!("../fixtures/service-v1.json");
         let record: ServiceRecord = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string_pretty(&record).unwrap(), text.trim_end());
     }

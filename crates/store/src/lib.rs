@@ -1,5 +1,5 @@
 //! What pyro keeps on disk: where ([`home`]), how it is written so that a kill at any point loses nothing
-//! ([`atomic`]), who may touch it now ([`lock`]), and who uses it ([`hold`]). Knows nothing of what the files mean,
+//! ([`atomic`], [`staging`]), who may touch it now ([`lock`]), and who uses it ([`hold`]). Knows nothing of what the files mean,
 //! only the shape of the records among them ([`crossing_record`], [`environment_record`], [`host_record`], [`shell_record`],
 //! [`workspace_record`]) and of what is only ever appended to ([`crossings`], [`journal`], [`output`], [`transcript`]).
 
@@ -19,6 +19,6 @@ pub mod service_log;
 pub mod service_record;
 pub mod shell_record;
 pub mod sparse;
-pub(crate) mod staging;
+pub mod staging;
 pub mod transcript;
 pub mod workspace_record;

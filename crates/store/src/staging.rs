@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::store::atomic;
-use crate::store::home::{Home, create_private_dir};
-use crate::store::lock::{Lock, LockError};
+use crate::atomic;
+use crate::home::{Home, create_private_dir};
+use crate::lock::{Lock, LockError};
 
 /// A directory of ours that nobody else touches. Dropping it removes it.
 #[derive(Debug)]
-pub(crate) struct Staging {
+pub struct Staging {
     dir: PathBuf,
     lock_file: PathBuf,
     _lock: Lock,
@@ -23,7 +23,10 @@ pub(crate) struct Staging {
 
 impl Staging {
     /// Creates an empty one; `what` is part of its name, for people. What killed processes left here is removed first.
-    pub(crate) fn create(home: &Home, what: &str) -> Result<Self, LockError> {
+    ///
+    /// # Errors
+    /// When it cannot be created or its lock cannot be written.
+    pub fn create(home: &Home, what: &str) -> Result<Self, LockError> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         // What cannot be removed takes room and does no other harm: the next one tries again, and `prune` names it.
         drop(sweep(home));
@@ -45,12 +48,17 @@ impl Staging {
         }
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Puts the directory in the place of `target` in one step. What was there is removed.
-    pub(crate) fn publish(self, target: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the target's directory cannot be created or written, or is on another file system.
+    pub fn publish(self, target: &Path) -> io::Result<()> {
         if let Some(parent) = target.parent() {
             create_private_dir(parent)?;
         }
@@ -72,7 +80,10 @@ impl Drop for Staging {
 }
 
 /// The directories in the staging place that no live process holds, each with the lock that now keeps them ours.
-pub(crate) fn abandoned(home: &Home) -> io::Result<Vec<(PathBuf, Lock)>> {
+///
+/// # Errors
+/// When the staging place cannot be read.
+pub fn abandoned(home: &Home) -> io::Result<Vec<(PathBuf, Lock)>> {
     let entries = match std::fs::read_dir(home.staging_dir()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result?,
@@ -93,7 +104,8 @@ pub(crate) fn abandoned(home: &Home) -> io::Result<Vec<(PathBuf, Lock)>> {
 }
 
 /// Whether a path in the staging place was left by a process that is gone. Only looks.
-pub(crate) fn is_abandoned(path: &Path) -> bool {
+#[must_use]
+pub fn is_abandoned(path: &Path) -> bool {
     if path.extension().is_some_and(|extension| extension == "lock") {
         return !path.with_extension("").exists() && !Lock::is_held(path);
     }
@@ -101,7 +113,10 @@ pub(crate) fn is_abandoned(path: &Path) -> bool {
 }
 
 /// Removes what [`abandoned`] finds.
-pub(crate) fn sweep(home: &Home) -> io::Result<()> {
+///
+/// # Errors
+/// When the staging place cannot be read, or something in it cannot be removed.
+pub fn sweep(home: &Home) -> io::Result<()> {
     for (dir, _lock) in abandoned(home)? {
         remove(&dir)?;
     }
@@ -109,7 +124,10 @@ pub(crate) fn sweep(home: &Home) -> io::Result<()> {
 }
 
 /// Removes an abandoned directory (or file) and its lock file. The caller holds the lock.
-pub(crate) fn remove(dir: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// When either cannot be removed.
+pub fn remove(dir: &Path) -> io::Result<()> {
     let removed = if dir.is_dir() { std::fs::remove_dir_all(dir) } else { std::fs::remove_file(dir) };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -121,7 +139,7 @@ pub(crate) fn remove(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{Staging, is_abandoned, sweep};
-    use crate::store::home::Home;
+    use crate::home::Home;
 
     fn home() -> (tempfile::TempDir, Home) {
         let dir = tempfile::tempdir().unwrap();

@@ -2,9 +2,10 @@
 //!
 //! The record says what the workspace is and changes when its user changes it; the state says where it is in its life and
 //! is its supervisor's; commands are only ever added. Versions as in [`super::environment_record`]: a field that is added
-//! gets a default, a field that changes its meaning gets a new version. The fixtures are under `crates/engine/fixtures`.
+//! gets a default, a field that changes its meaning gets a new version. The fixtures are under `crates/store/fixtures`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,20 @@ impl NetworkRecord {
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.policy == NetworkPolicy::Off
+    }
+}
+
+impl fmt::Display for NetworkRecord {
+    /// In a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.policy.name())?;
+        if !self.allow_domains.is_empty() {
+            write!(f, ", only {}", self.allow_domains.join(", "))?;
+        }
+        if !self.allow_hosts.is_empty() {
+            write!(f, ", also {}", self.allow_hosts.join(", "))?;
+        }
+        if self.proxy.is_some() { f.write_str(", a proxy is offered") } else { Ok(()) }
     }
 }
 
@@ -316,13 +331,13 @@ mod tests {
 
     #[test]
     fn saved_records_stay_readable() {
-        check::<WorkspaceRecord>(include_str!("../../fixtures/workspace-v1.json"));
-        check::<StateRecord>(include_str!("../../fixtures/state-v1.json"));
+        check::<WorkspaceRecord>(include_str!("../fixtures/workspace-v1.json"));
+        check::<StateRecord>(include_str!("../fixtures/state-v1.json"));
         let line =
             r#"{"id":"0123456789ab","name":"fix","environment":"e","stopped_at_seconds":1,"removed_at_seconds":2}"#;
         let removed: RemovedWorkspace = serde_json::from_str(line).unwrap();
         assert_eq!(serde_json::to_string(&removed).unwrap(), line);
-        for line in include_str!("../../fixtures/commands-v1.jsonl").lines() {
+        for line in include_str!("../fixtures/commands-v1.jsonl").lines() {
             let entry: CommandEntry = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&entry).unwrap(), line);
         }
