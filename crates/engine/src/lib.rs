@@ -8,11 +8,11 @@
 //! gets values, errors and [`progress`] back.
 
 pub mod environment;
-pub mod machine;
 pub mod progress;
 pub mod settings;
 pub mod supervisor;
 pub mod workspace;
 
+pub use pyro_machine as machine;
 pub use pyro_store as store;
 pub use settings::Settings;

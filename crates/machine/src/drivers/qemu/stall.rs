@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::qmp::{Qmp, Stalled};
-use crate::machine::console::clean;
+use crate::console::clean;
 
 /// How often it is looked whether there is room.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// Name of the virtio-serial port to the agent. It is the wire's word too (`PORT_NAME`); a test of the supervisor holds the two
-/// together, because this room knows no wire.
+/// together, because this crate knows no wire.
 pub const GUEST_PORT_NAME: &str = "org.pyro.agent.0";
 
 /// The hardware address of a machine's network interface. It is alone on its network, so all machines have the same one, which

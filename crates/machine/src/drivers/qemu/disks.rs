@@ -12,9 +12,9 @@ use rustix::fs::OFlags;
 use serde_json::{Value, json};
 
 use super::qmp::{Qmp, QmpError};
-use crate::machine::console::clean;
-use crate::machine::driver::LayerError;
-use crate::machine::spec::{DiskFormat, DiskLayer, Flush};
+use crate::console::clean;
+use crate::driver::LayerError;
+use crate::spec::{DiskFormat, DiskLayer, Flush};
 
 /// Descriptors of layers that come later are in sets of these numbers on; the sets before are numbered by descriptors.
 const FIRST_LATER_SET: i32 = 100_000;

@@ -173,8 +173,8 @@ mod tests {
     use std::path::Path;
 
     use super::{Launch, VmmProcess};
-    use crate::machine::identity::Identity;
-    use crate::machine::jail::{Jail, JailRequest, Reopened};
+    use crate::identity::Identity;
+    use crate::jail::{Jail, JailRequest, Reopened};
 
     /// Runs a program in a jail; its exit code and what it printed.
     async fn run(program: &str, arguments: &[&str], kept: Vec<OwnedFd>, reopened: &[Reopened]) -> (i32, String) {
@@ -248,7 +248,7 @@ mod tests {
             jail,
         };
         let error = VmmProcess::spawn(launch).await.unwrap_err();
-        assert!(crate::machine::jail::step_of(&error).is_none());
+        assert!(crate::jail::step_of(&error).is_none());
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     }
 }

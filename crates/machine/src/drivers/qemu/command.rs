@@ -13,9 +13,9 @@ use std::path::Path;
 use rustix::fs::MemfdFlags;
 
 use super::disks::{DiskNodes, LayerFile, only_readable};
-use crate::machine::driver::LaunchError;
-use crate::machine::jail::Reopened;
-use crate::machine::spec::{
+use crate::driver::LaunchError;
+use crate::jail::Reopened;
+use crate::spec::{
     Accelerator, Disk, DiskLayer, FailedWrite, GUEST_PORT_NAME, MachineSpec, Memory, NETWORK_MAC, Start,
 };
 

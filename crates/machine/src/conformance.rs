@@ -381,7 +381,7 @@ async fn hold_a_machine() {
 fn a_hypervisor_dies_with_pyro() {
     let mut holder = std::process::Command::new(std::env::current_exe().unwrap())
         .arg0(HOLDER)
-        .args(["--exact", "machine::conformance::hold_a_machine", "--nocapture"])
+        .args(["--exact", "conformance::hold_a_machine", "--nocapture"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -23,13 +23,13 @@ use tokio::task::JoinHandle;
 use self::command::{Command, Streams};
 use self::disks::DiskNodes;
 use self::qmp::{Qmp, QmpError};
-use crate::machine::console::{Transcript, clean};
-use crate::machine::driver::{Driver, ExitCause, Later, LaunchError, LayerError, Machine, MachineExit, SaveError};
-use crate::machine::identity::Identity;
-use crate::machine::jail::{Jail, JailRequest, step_of};
-use crate::machine::kvm::KvmDevice;
-use crate::machine::process::{Launch, VmmProcess};
-use crate::machine::spec::{Accelerator, DiskLayer, FailedWrite, MachineSpec};
+use crate::console::{Transcript, clean};
+use crate::driver::{Driver, ExitCause, Later, LaunchError, LayerError, Machine, MachineExit, SaveError};
+use crate::identity::Identity;
+use crate::jail::{Jail, JailRequest, step_of};
+use crate::kvm::KvmDevice;
+use crate::process::{Launch, VmmProcess};
+use crate::spec::{Accelerator, DiskLayer, FailedWrite, MachineSpec};
 
 /// A QEMU that says nothing for so long says nothing any more.
 const UP_LIMIT: Duration = Duration::from_secs(30);
@@ -61,7 +61,7 @@ impl QemuDriver {
     }
 
     fn locate(&self) -> Result<PathBuf, LaunchError> {
-        crate::machine::host::locate(&self.program, &self.path_dirs)
+        crate::host::locate(&self.program, &self.path_dirs)
             .ok_or_else(|| LaunchError::ProgramNotFound { program: self.program.display().to_string() })
     }
 
@@ -121,7 +121,7 @@ impl Driver for QemuDriver {
 
 /// What a guest of KVM sees of the host: its processor and its kernel.
 fn host_facts() -> io::Result<String> {
-    let cpuinfo = crate::machine::host::first_cpu()?;
+    let cpuinfo = crate::host::first_cpu()?;
     let kept = ["vendor_id", "cpu family", "model", "stepping", "microcode", "flags"];
     let mut facts: Vec<&str> = cpuinfo
         .lines()
