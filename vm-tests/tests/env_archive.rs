@@ -10,7 +10,7 @@ use vm_tests::http::Fault;
 /// The environment that is pulled: the one with the fewest packages.
 const NAME: &str = "debian:12-base";
 
-const CATALOG: &str = include_str!("../../crates/engine/src/environment/catalog.toml");
+const CATALOG: &str = include_str!("../../crates/environment/src/catalog.toml");
 
 const IN_RELEASE: &str = "/debian/dists/bookworm/InRelease";
 

@@ -7,12 +7,12 @@
 //! Deliberately absent: command-line flags, printing, environment variables, `$HOME`. A face passes [`Settings`] in and
 //! gets values, errors and [`progress`] back.
 
-pub mod environment;
-pub mod progress;
 pub mod settings;
 pub mod supervisor;
 pub mod workspace;
 
+pub use pyro_environment as environment;
+pub use pyro_environment::progress;
 pub use pyro_machine as machine;
 pub use pyro_store as store;
 pub use settings::Settings;

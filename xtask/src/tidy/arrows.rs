@@ -4,9 +4,10 @@ use super::Page;
 use super::scrub::code_only;
 
 /// Our crates, and which of ours each may depend on. Dependencies for tests are free.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("crates/pyro", &["pyro-engine"]),
-    ("crates/engine", &["pyro-machine", "pyro-network", "pyro-store", "pyro-wire"]),
+    ("crates/engine", &["pyro-environment", "pyro-machine", "pyro-network", "pyro-store", "pyro-wire"]),
+    ("crates/environment", &["pyro-store"]),
     ("crates/machine", &[]),
     ("crates/store", &[]),
     ("crates/network", &[]),
@@ -21,13 +22,12 @@ const CRATES: [(&str, &[&str]); 10] = [
 ///
 /// `workspace` sees `machine` for the facts that `doctor` shows; it starts none. `progress` and `settings` are values
 /// without work in them.
-const ROOMS: [(&str, &[&str]); 6] = [
+const ROOMS: [(&str, &[&str]); 5] = [
     (
         "crates/engine/src/workspace",
         &["supervisor", "environment", "machine", "store", "progress", "settings", "Settings"],
     ),
     ("crates/engine/src/supervisor", &["machine", "environment", "store", "progress", "settings", "Settings"]),
-    ("crates/engine/src/environment", &["store", "progress", "settings", "Settings"]),
     ("crates/pyro/src/report", &["failure"]),
     ("crates/pyro/src/host", &["settings"]),
     ("crates/pyro/src/mcp", &["report", "failure", "settings"]),

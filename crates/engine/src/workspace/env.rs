@@ -6,7 +6,7 @@ use super::directory::Workspaces;
 use super::finish::GuestFinisher;
 use super::machines::{MachineError, MachineRequest, MachineSize, Machines};
 use crate::Settings;
-use crate::environment::{EnvironmentError, Environments, PruneOptions, PrunedItem, PrunedKind, Pull, Pulled, Removed};
+use crate::environment::{EnvironmentError, PruneOptions, PrunedItem, PrunedKind, Pull, Pulled, Removed};
 use crate::progress::Reporter;
 use crate::store::home::Home;
 use crate::supervisor::template;
@@ -70,7 +70,7 @@ pub async fn pull(settings: &Settings, name: &str, force: bool, report: Reporter
 /// [`EnvironmentError::HasWorkspaces`] and those of [`Environments::remove`](crate::environment::Environments::remove).
 pub fn remove(settings: &Settings, name: &str) -> Result<Removed, EnvironmentError> {
     check_unused(settings, name)?;
-    Environments::new(settings).remove(name)
+    settings.environments().remove(name)
 }
 
 /// The disk of a workspace fits the very environment it was made over, and no other of the same name.

@@ -94,7 +94,7 @@ impl<'a> Machines<'a> {
     /// The environments of this host.
     #[must_use]
     pub fn environments(&self) -> Environments {
-        Environments::new(self.settings)
+        self.settings.environments()
     }
 
     /// Runs machines.

@@ -10,7 +10,7 @@ use super::error::WorkspaceError;
 use super::leftovers::{Leftover, LeftoverKind};
 use super::lifecycle::own_bytes;
 use crate::Settings;
-use crate::environment::{CacheUsage, EnvironmentError, Environments, PruneOptions, PrunedItem};
+use crate::environment::{CacheUsage, EnvironmentError, PruneOptions, PrunedItem};
 
 /// What pyro takes on this host's disk.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ pub fn usage(settings: &Settings) -> Result<Usage, WorkspaceError> {
         WorkspaceUsage { workspace, own_bytes: own_bytes_of, snapshot_bytes, shared_bytes }
     };
     Ok(Usage {
-        cache: Environments::new(settings).usage()?,
+        cache: settings.environments().usage()?,
         workspaces: workspaces.list()?.into_iter().map(of).collect(),
         prunable,
         prunable_all,

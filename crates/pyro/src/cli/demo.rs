@@ -186,7 +186,7 @@ impl Show<'_> {
     }
 
     async fn names(&self) -> Finding {
-        let name = host_of(&self.settings.debian.mirror_url);
+        let name = host_of(&self.settings.environment.debian.mirror_url);
         let seen = self.guest_in(egress()?, &["getent", "ahosts", name], LIMIT).await?;
         let address = String::from_utf8_lossy(&seen.stdout).split_whitespace().next().map(str::to_owned);
         let known_here = tokio::net::lookup_host((name, 80)).await.is_ok_and(|mut found| found.next().is_some());

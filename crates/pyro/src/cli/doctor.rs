@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use pyro_engine::Settings;
+use pyro_engine::environment::InstalledState;
 use pyro_engine::environment::sources::debian::probe_reachable;
-use pyro_engine::environment::{Environments, InstalledState};
 use pyro_engine::machine::drivers::DriverKind;
 use pyro_engine::machine::host;
 use pyro_engine::machine::kvm::KvmDevice;
@@ -67,7 +67,7 @@ impl DoctorArgs {
     async fn all_checks(&self, settings: &Settings, face: &Face) -> Result<Vec<Check>, Failure> {
         let boot = if self.boot { Some(judge::boot(boot(settings, face).await)) } else { None };
         let mut checks = host_checks(settings).await;
-        let environments = Environments::new(settings);
+        let environments = settings.environments();
         let list = environments.list();
         let installed = list.as_ref().ok().and_then(|list| {
             let is_installed = |state: &InstalledState| matches!(state, InstalledState::Yes { .. });
@@ -75,9 +75,11 @@ impl DoctorArgs {
         });
         checks.push(judge::environments(list));
         checks.extend(installed.as_ref().map(|name| judge::kernel(environments.open(name))));
-        let answer = probe_reachable(&settings.debian, &settings.proxy, RELEASE).await.map_err(Failure::from);
+        let answer = probe_reachable(&settings.environment.debian, &settings.environment.proxy, RELEASE)
+            .await
+            .map_err(Failure::from);
         checks.push(judge::leftovers(Workspaces::new(settings).leftovers()));
-        checks.push(judge::archive(&settings.debian.mirror_url, answer, installed.is_some()));
+        checks.push(judge::archive(&settings.environment.debian.mirror_url, answer, installed.is_some()));
         checks.extend(boot);
         Ok(checks)
     }
@@ -100,7 +102,7 @@ pub(crate) async fn host_checks(settings: &Settings) -> Vec<Check> {
 
 /// Boots the first installed environment and asks its kernel who it is.
 async fn boot(settings: &Settings, face: &Face) -> Result<String, Failure> {
-    let list = Environments::new(settings).list()?;
+    let list = settings.environments().list()?;
     let usable = list.into_iter().find(|summary| matches!(summary.installed, InstalledState::Yes { .. }));
     let Some(environment) = usable else {
         return Err(Failure::new(Kind::NotFound, "no environment is installed to boot").hint("pyro env pull debian:12"));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use pyro_engine::Settings;
-use pyro_engine::environment::{EnvironmentDetails, EnvironmentSummary, Environments, InstalledState, PruneOptions};
+use pyro_engine::environment::{EnvironmentDetails, EnvironmentSummary, InstalledState, PruneOptions};
 use pyro_engine::progress::Reporter;
 use pyro_engine::workspace::env;
 
@@ -117,11 +117,11 @@ impl EnvVerb {
 /// It cannot be pulled.
 pub(crate) async fn present(settings: &Settings, name: &str, report: Reporter<'_>) -> Result<usize, Failure> {
     env::pull(settings, name, false, report).await?;
-    Ok(Environments::new(settings).inspect(name)?.record.packages.len())
+    Ok(settings.environments().inspect(name)?.record.packages.len())
 }
 
 fn list(settings: &Settings) -> Result<EnvList, Failure> {
-    let environments = Environments::new(settings).list()?;
+    let environments = settings.environments().list()?;
     Ok(EnvList { environments: environments.into_iter().map(row).collect() })
 }
 
@@ -142,7 +142,7 @@ fn pull(args: &PullArgs, settings: &Settings, face: &Face) -> Result<EnvPulled, 
     let painter = face.painter();
     let report = |progress| painter.report(progress);
     let pulled = interrupt::block_on(async { Ok(env::pull(settings, &args.environment, args.force, &report).await?) })?;
-    let details = Environments::new(settings).inspect(&args.environment)?;
+    let details = settings.environments().inspect(&args.environment)?;
     Ok(EnvPulled {
         name: args.environment.clone(),
         digest: pulled.environment.digest,
@@ -155,7 +155,7 @@ fn pull(args: &PullArgs, settings: &Settings, face: &Face) -> Result<EnvPulled, 
 
 fn inspect(name: &str, settings: &Settings) -> Result<EnvDetails, Failure> {
     let EnvironmentDetails { description, digest, record, rootfs, disk_bytes, kernel_disk_bytes } =
-        Environments::new(settings).inspect(name)?;
+        settings.environments().inspect(name)?;
     let packages = record.packages.into_iter().map(|package| PackageRow {
         name: package.name,
         version: package.version,

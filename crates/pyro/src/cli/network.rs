@@ -31,7 +31,7 @@ impl AllowArgs {
     pub(crate) fn with(&self, policy: PolicyWord, settings: &Settings, face: &Face) -> Result<NetworkRecord, Failure> {
         let mut network = network::record(policy.0, &self.allow_host, &self.allow_domain)?;
         if self.offer_proxy {
-            network = network::with_proxy(network, &settings.proxy)?;
+            network = network::with_proxy(network, &settings.environment.proxy)?;
         }
         if network.proxy.as_ref().is_some_and(|proxy| proxy.without_credentials) {
             face.say("the proxy is offered without its credentials: if it asks for them, programs in the guest get the answer 407");

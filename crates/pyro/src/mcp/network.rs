@@ -67,7 +67,7 @@ pub(super) fn take_network(server: &Server, arguments: &mut JsonObject) -> Resul
     let own = take(arguments, &["network_policy", "allow_hosts", "allow_domains", "offer_proxy"]);
     let NetworkArguments { network_policy, allow_hosts, allow_domains, offer_proxy } = read(own)?;
     let record = network::record(policy(&network_policy)?, &allow_hosts, &allow_domains)?;
-    let record = if offer_proxy { network::with_proxy(record, &server.settings.proxy)? } else { record };
+    let record = if offer_proxy { network::with_proxy(record, &server.settings.environment.proxy)? } else { record };
     check_allowed(server, &record)?;
     Ok(record)
 }

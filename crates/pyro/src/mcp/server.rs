@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyro_engine::Settings;
-use pyro_engine::environment::{Environments, InstalledState};
+use pyro_engine::environment::InstalledState;
 use pyro_engine::store::workspace_record::{Origin, WorkspacePhase};
 use pyro_engine::supervisor::secrets::Secrets;
 use pyro_engine::workspace::client::Connection;
@@ -178,7 +178,7 @@ impl Server {
 
     /// The environments that are installed, in words for a tool's description.
     fn environments(&self) -> String {
-        let list = Environments::new(&self.settings).list().unwrap_or_default();
+        let list = self.settings.environments().list().unwrap_or_default();
         let names: Vec<String> = list
             .into_iter()
             .filter(|one| matches!(one.installed, InstalledState::Yes { .. }))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use pyro_engine::environment::catalog::{Catalog, CatalogError};
 use pyro_engine::machine::AcceleratorChoice;
-use pyro_engine::settings::{CustomKernel, DebianArchive, DebianSuite, ProxySettings, Settings};
+use pyro_engine::settings::{CustomKernel, DebianArchive, DebianSuite, EnvironmentSettings, ProxySettings, Settings};
 use pyro_engine::workspace::seed::GitUser;
 
 use self::config::Config;
@@ -217,16 +217,18 @@ fn load_from(variables: &Variables<'_>) -> Result<Settings, SettingsError> {
         accelerator: accelerator(variables, &config)?,
         qemu_program: config.text("qemu")?.unwrap_or_else(|| QEMU_PROGRAM.to_owned()).into(),
         path_dirs: std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect(),
-        kernel: kernel(&config)?,
-        catalog: catalog(&config)?,
-        debian: debian(variables, &config)?,
-        proxy: ProxySettings {
-            http: variables.proxy(["http_proxy", "HTTP_PROXY"])?.or_else(|| all_proxy.clone()),
-            https: variables.proxy(["https_proxy", "HTTPS_PROXY"])?.or(all_proxy),
-            no_proxy: variables.proxy(["no_proxy", "NO_PROXY"])?,
+        environment: EnvironmentSettings {
+            kernel: kernel(&config)?,
+            catalog: catalog(&config)?,
+            debian: debian(variables, &config)?,
+            proxy: ProxySettings {
+                http: variables.proxy(["http_proxy", "HTTP_PROXY"])?.or_else(|| all_proxy.clone()),
+                https: variables.proxy(["https_proxy", "HTTPS_PROXY"])?.or(all_proxy),
+                no_proxy: variables.proxy(["no_proxy", "NO_PROXY"])?,
+            },
+            agent: AGENT,
+            pyro_version: env!("CARGO_PKG_VERSION"),
         },
-        agent: AGENT,
-        pyro_version: env!("CARGO_PKG_VERSION"),
     })
 }
 

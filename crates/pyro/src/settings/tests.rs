@@ -63,7 +63,7 @@ fn the_accelerator_may_come_from_both() {
 #[test]
 fn a_mirror_brings_its_own_security_archive() {
     let check = |variables: &[(&str, &str)], main: &str, security: &str| {
-        let debian = load(variables, "").unwrap().debian;
+        let debian = load(variables, "").unwrap().environment.debian;
         assert_eq!((debian.mirror_url.as_str(), debian.security_url.as_str()), (main, security));
     };
     check(&[], "http://deb.debian.org/debian", "http://deb.debian.org/debian-security");
@@ -76,16 +76,16 @@ fn a_mirror_brings_its_own_security_archive() {
 
 #[test]
 fn suites_are_words_between_commas() {
-    let suites = load(&[("PYRO_DEBIAN_SUITES", "release, security")], "").unwrap().debian.suites;
+    let suites = load(&[("PYRO_DEBIAN_SUITES", "release, security")], "").unwrap().environment.debian.suites;
     assert_eq!(suites, [DebianSuite::Release, DebianSuite::Security]);
     check_refused(&[], "[debian]\nsuites = 'security'", "debian.suites in ");
 }
 
 #[test]
 fn a_kernel_is_a_path_or_a_table() {
-    let short = load(&[], "kernel = '/boot/vmlinuz'").unwrap().kernel.unwrap();
+    let short = load(&[], "kernel = '/boot/vmlinuz'").unwrap().environment.kernel.unwrap();
     assert_eq!((short.image, short.modules_dir), ("/boot/vmlinuz".into(), None));
-    let table = load(&[], "[kernel]\nimage = '/k'\nmodules = '/m'").unwrap().kernel.unwrap();
+    let table = load(&[], "[kernel]\nimage = '/k'\nmodules = '/m'").unwrap().environment.kernel.unwrap();
     assert_eq!(table.modules_dir, Some("/m".into()));
     check_refused(&[], "kernel = 'vmlinuz'", "expected an absolute path");
     check_refused(&[], "[kernel]\nmodules = '/m'", "kernel.image");
@@ -104,7 +104,10 @@ fn what_is_not_understood_is_refused_by_name() {
 
 #[test]
 fn proxies_are_read_in_either_case() {
-    let proxy = load(&[("HTTPS_PROXY", "http://p:1"), ("all_proxy", "http://a"), ("no_proxy", "x")], "").unwrap().proxy;
+    let proxy = load(&[("HTTPS_PROXY", "http://p:1"), ("all_proxy", "http://a"), ("no_proxy", "x")], "")
+        .unwrap()
+        .environment
+        .proxy;
     assert_eq!(proxy.https.as_deref(), Some("http://p:1"));
     assert_eq!(proxy.http.as_deref(), Some("http://a"));
     assert_eq!(proxy.no_proxy.as_deref(), Some("x"));

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use pyro_store::environment_record::{EnvironmentRecord, KernelRecord, SealRecord};
 
 use super::catalog::Catalog;
 use super::deb;
 use super::kernel;
 use super::package::Package;
 use super::rootfs;
-use crate::store::environment_record::{EnvironmentRecord, KernelRecord, SealRecord};
 
 const CONTROL: &str = "Package: x\nVersion: 1\nArchitecture: amd64\nReplaces: y (<< 2)\nDescription: x\n";
 
@@ -117,8 +117,8 @@ proptest! {
 
     #[test]
     fn any_text_is_read_as_a_record(
-        environment in changed_text(include_str!("../../../store/fixtures/environment-v1.json")),
-        kernel in changed_text(include_str!("../../../store/fixtures/kernel-v1.json")),
+        environment in changed_text(include_str!("../../store/fixtures/environment-v1.json")),
+        kernel in changed_text(include_str!("../../store/fixtures/kernel-v1.json")),
         seal in changed_text(r#"{"size_bytes":1,"modified_seconds":-2,"modified_nanoseconds":3}"#),
     ) {
         drop(serde_json::from_str::<EnvironmentRecord>(&environment));

@@ -8,16 +8,17 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use pyro_store::hold;
+use pyro_store::home::{Home, create_private_dir};
+use pyro_store::staging::Staging;
+
 use super::error::{EnvironmentError, io_error};
 use super::ext4::{Attributes, Ext4Error, FormatOptions, Formatter};
-use crate::store::hold;
-use crate::store::home::{Home, create_private_dir};
-use crate::store::staging::Staging;
 
 /// What a workspace begins with; the guest never writes to it.
-pub(crate) const SEED_DIR: &[u8] = b"workspace/lower";
+pub const SEED_DIR: &[u8] = b"workspace/lower";
 /// What the guest changes of it.
-pub(crate) const CHANGES_DIR: &[u8] = b"workspace/upper";
+pub const CHANGES_DIR: &[u8] = b"workspace/upper";
 
 /// Changes when the same size would be formatted in another way: a workspace keeps the one it was made on.
 const LAYOUT_VERSION: u32 = 2;
@@ -31,17 +32,20 @@ const FREE_INODES_MIN: u64 = 65_536;
 
 /// A workspace disk to begin.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct WorkspaceDisk {
+pub struct WorkspaceDisk {
     /// Its size.
-    pub(crate) gib: u32,
+    pub gib: u32,
     /// Inodes that its seed takes.
-    pub(crate) seed_inodes: u64,
+    pub seed_inodes: u64,
     /// When it is said to be made, in seconds since 1970.
-    pub(crate) time_seconds: i64,
+    pub time_seconds: i64,
 }
 
 /// Formats `file`, an empty one, and makes the directories of the layout. `image` is its name for messages.
-pub(crate) fn begin(image: &Path, file: File, disk: WorkspaceDisk) -> Result<Formatter, Ext4Error> {
+///
+/// # Errors
+/// The file cannot be written, or the disk is too small for the directories.
+pub fn begin(image: &Path, file: File, disk: WorkspaceDisk) -> Result<Formatter, Ext4Error> {
     let size_bytes = u64::from(disk.gib) * GIB;
     let options = FormatOptions {
         size_bytes,
@@ -74,7 +78,7 @@ pub(super) fn provide(home: &Home, gib: u32) -> Result<File, EnvironmentError> {
     create_private_dir(&home.blank_disks_dir()).map_err(io_error("create", &home.blank_disks_dir()))?;
     // Two processes may make it at once: the same bytes, and the rename is atomic.
     std::fs::rename(&staged, &path).map_err(io_error("write", &path))?;
-    crate::store::atomic::sync_parent(&path).map_err(io_error("write", &path))?;
+    pyro_store::atomic::sync_parent(&path).map_err(io_error("write", &path))?;
     Ok(disk)
 }
 
@@ -109,7 +113,7 @@ fn format(path: &Path, gib: u32) -> Result<(), EnvironmentError> {
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
-    use crate::store::home::Home;
+    use pyro_store::home::Home;
 
     #[test]
     fn a_large_disk_is_made_once_and_takes_little_room() {

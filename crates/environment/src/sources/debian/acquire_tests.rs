@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use pyro_store::home::Home;
 use vm_tests::archive::{Archive, Deb, ListForm, SigningKey, now};
 use vm_tests::http::{Fault, Server};
 
 use super::{AcquireError, Acquisition, Follow, ResolveError, Want, acquire, probe_reachable};
-use crate::environment::fetch::{FetchError, Fetcher, Patience};
-use crate::environment::package::Package;
+use crate::fetch::{FetchError, Fetcher, Patience};
+use crate::package::Package;
 use crate::progress::Progress;
 use crate::settings::{DebianArchive, DebianSuite, ProxySettings};
-use crate::store::home::Home;
 
 const RELEASE: &str = "/debian/dists/bookworm/InRelease";
 const DAY: u64 = 86_400;

@@ -48,7 +48,7 @@ impl Part {
 }
 
 /// Whether a file is a part of another.
-pub(in crate::environment) fn is_part(path: &Path) -> bool {
+pub(crate) fn is_part(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "part")
 }
 

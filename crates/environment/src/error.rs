@@ -4,12 +4,13 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pyro_store::lock::LockError;
+
 use super::FinishError;
 use super::ext4::Ext4Error;
 use super::kernel::KernelError;
 use super::rootfs::RootfsError;
 use super::sources::debian::AcquireError;
-use crate::store::lock::LockError;
 
 /// Why something could not be done with an environment.
 #[derive(Debug, thiserror::Error)]

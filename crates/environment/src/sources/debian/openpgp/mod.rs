@@ -157,7 +157,7 @@ fn judge_times(key: &SigningKey, signature: &Signature<'_>, created: u64, now: u
 
 fn issuer(signature: &Signature<'_>) -> String {
     match (signature.said.issuer_fingerprint, signature.said.issuer_id) {
-        (Some(fingerprint), _) => crate::store::hex::encode(fingerprint).to_uppercase(),
+        (Some(fingerprint), _) => pyro_store::hex::encode(fingerprint).to_uppercase(),
         (None, Some(id)) => format!("{id:016X}"),
         (None, None) => "unknown".to_owned(),
     }

@@ -8,12 +8,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use pyro_store::environment_record::{ENVIRONMENT_RECORD_VERSION, EnvironmentRecord, SealRecord};
+use pyro_store::home::Home;
+use pyro_store::{atomic, hex};
 use sha2::{Digest, Sha256};
 
 use super::error::{EnvironmentError, io_error};
-use crate::store::environment_record::{ENVIRONMENT_RECORD_VERSION, EnvironmentRecord, SealRecord};
-use crate::store::home::Home;
-use crate::store::{atomic, hex};
 
 pub(super) const ROOTFS_FILE: &str = "rootfs.ext4";
 const MANIFEST_FILE: &str = "manifest.json";

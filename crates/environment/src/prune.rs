@@ -5,11 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pyro_store::hold::Hold;
+use pyro_store::lock::Lock;
+use pyro_store::staging;
+
 use super::error::io_error;
 use super::{EnvironmentError, Environments, blank, cache, fetch, kernel};
-use crate::store::hold::Hold;
-use crate::store::lock::Lock;
-use crate::store::staging;
 
 /// A download that was broken off so long ago is not gone on with any more.
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(24 * 3600);

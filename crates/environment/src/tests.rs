@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use pyro_store::hold::Hold;
+use pyro_store::home::Home;
 use vm_tests::archive::{Archive, Deb};
 use vm_tests::http::Server;
 
@@ -14,10 +16,8 @@ use super::prune::STALE_AFTER;
 use super::{
     EnvironmentError, Environments, FinishError, FinishJob, Finisher, InstalledState, PruneOptions, PrunedKind, Pull,
 };
-use crate::Settings;
 use crate::progress::{Progress, Reporter};
-use crate::settings::{CustomKernel, DebianArchive, DebianSuite, ProxySettings};
-use crate::store::hold::Hold;
+use crate::settings::{CustomKernel, DebianArchive, DebianSuite, EnvironmentSettings, ProxySettings};
 
 const NAME: &str = "debian:12-base";
 
@@ -38,12 +38,7 @@ fn fixture() -> Fixture {
     archive.serve(&server, "");
     std::fs::write(dir.path().join("keyring"), archive.key.keyring()).unwrap();
     std::fs::write(dir.path().join("vmlinux"), b"\x7fELF Linux version 6.6.6 (x)").unwrap();
-    let settings = Settings {
-        cache_dir: dir.path().join("cache"),
-        state_dir: dir.path().join("state"),
-        accelerator: Default::default(),
-        qemu_program: "qemu".into(),
-        path_dirs: Vec::new(),
+    let settings = EnvironmentSettings {
         kernel: Some(CustomKernel { image: dir.path().join("vmlinux"), modules_dir: None }),
         catalog: super::catalog::Catalog::builtin(),
         debian: DebianArchive {
@@ -56,7 +51,8 @@ fn fixture() -> Fixture {
         agent: b"agent",
         pyro_version: "0.0.0",
     };
-    Fixture { environments: Environments::new(&settings), _server: server, dir }
+    let home = Home::new(&dir.path().join("cache"), &dir.path().join("state"));
+    Fixture { environments: Environments::new(home, &settings), _server: server, dir }
 }
 
 /// Counts its calls, and answers as it was told.
@@ -258,7 +254,7 @@ fn whoever_makes_something_on_a_blank_disk_while_others_prune_gets_one() {
         while !pruning.is_finished() {
             let disk = fixture.environments.blank_disk(1).unwrap();
             let target = fixture.dir.path().join("base");
-            crate::store::sparse::share(&disk, &target, fixture.dir.path()).unwrap();
+            pyro_store::sparse::share(&disk, &target, fixture.dir.path()).unwrap();
             assert_eq!(std::fs::metadata(&target).unwrap().len(), 1 << 30);
             std::fs::remove_file(target).unwrap();
         }

@@ -3,12 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use pyro_store::lock::LockError;
+
 use super::index::MalformedIndex;
 use super::openpgp::{KeyringError, SignatureError};
 use super::release::{MalformedRelease, show_date};
 use super::resolve::ResolveError;
-use crate::environment::fetch::FetchError;
-use crate::store::lock::LockError;
+use crate::fetch::FetchError;
 
 /// Why packages were not acquired.
 #[derive(Debug, thiserror::Error)]

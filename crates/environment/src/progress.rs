@@ -1,4 +1,4 @@
-//! How long work tells what it is doing: stages, counts, notes. Faces draw it; the engine only reports.
+//! How long work tells what it is doing: stages, counts, notes. Faces draw it; what works only reports.
 
 /// One report.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pyro_store::environment_record::{
+    ENVIRONMENT_RECORD_VERSION, EnvironmentRecord, KernelReference, PackageRecord, RootfsRecord,
+};
+use pyro_store::lock::{Lock, LockError};
+use pyro_store::staging::{self, Staging};
+
 use super::catalog::CatalogEntry;
 use super::error::io_error;
 use super::package::Package;
@@ -12,11 +18,6 @@ use super::{
     configure, kernel,
 };
 use crate::progress::{Progress, Reporter, Unit};
-use crate::store::environment_record::{
-    ENVIRONMENT_RECORD_VERSION, EnvironmentRecord, KernelReference, PackageRecord, RootfsRecord,
-};
-use crate::store::lock::{Lock, LockError};
-use crate::store::staging::{self, Staging};
 
 /// Room for a kernel, its modules and an initramfs.
 const KERNEL_BYTES: u64 = 160 << 20;

@@ -22,15 +22,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use pyro_store::home::{Home, create_private_dir};
 
 pub use error::AcquireError;
 pub use resolve::Follow;
 
 use super::super::fetch::{FetchError, Fetcher, RemoteFile};
-use crate::environment::package::Package;
+use crate::package::Package;
 use crate::progress::{Progress, Reporter, Unit};
 use crate::settings::{DebianArchive, DebianSuite, ProxySettings};
-use crate::store::home::{Home, create_private_dir};
 use lists::{List, Loader, Suite};
 use openpgp::Keyring;
 use resolve::{Candidate, Request, ResolveError, Universe};

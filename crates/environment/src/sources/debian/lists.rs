@@ -8,15 +8,16 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use pyro_store::home::{Home, create_private_dir};
+use pyro_store::lock::{Lock, LockError};
+use pyro_store::{atomic, hex};
+
 use super::error::AcquireError;
 use super::openpgp::{self, Keyring};
 use super::release::{ListedFile, Release, show_date};
 use super::tally::Tally;
-use crate::environment::fetch::{FetchError, Fetcher, RemoteFile, digest_of, shown};
+use crate::fetch::{FetchError, Fetcher, RemoteFile, digest_of, shown};
 use crate::progress::Progress;
-use crate::store::home::{Home, create_private_dir};
-use crate::store::lock::{Lock, LockError};
-use crate::store::{atomic, hex};
 
 /// A suite and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use liblzma::read::XzDecoder;
+use pyro_store::environment_record::{KERNEL_RECORD_VERSION, KernelRecord};
+use pyro_store::hold::Hold;
+use pyro_store::{atomic, hex};
 use sha2::{Digest, Sha256};
 
 use super::GuestKernel;
@@ -23,9 +26,6 @@ use super::deb::DebError;
 use super::ext4::{Attributes, Ext4Error, FormatOptions, Formatter};
 use super::package::Package;
 use crate::settings::CustomKernel;
-use crate::store::environment_record::{KERNEL_RECORD_VERSION, KernelRecord};
-use crate::store::hold::Hold;
-use crate::store::{atomic, hex};
 use initramfs::InitModule;
 pub use module_file::MalformedModule;
 use module_file::module_name;

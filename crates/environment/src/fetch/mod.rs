@@ -12,6 +12,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pyro_store::hex;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
 use reqwest::{Client, NoProxy, Proxy, Response, StatusCode};
 use sha2::{Digest, Sha256};
@@ -22,7 +23,6 @@ pub use error::FetchError;
 pub(crate) use error::shown;
 
 use crate::settings::ProxySettings;
-use crate::store::hex;
 use error::{disk, unreachable};
 pub(super) use part::is_part;
 use part::{Part, claim};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use vm_tests::archive::Deb;
 
 use super::{BuiltRootfs, RootfsError, build};
-use crate::environment::package::Package;
+use crate::package::Package;
 
 struct Fixture {
     dir: tempfile::TempDir,

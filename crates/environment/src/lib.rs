@@ -2,12 +2,12 @@
 //!
 //! [`Environments`] is the door. `pull` makes one: packages come verified from [`sources`], [`rootfs`] unpacks them into an
 //! ext4 image ([`ext4`]), their scripts run inside a machine, and the result is sealed in the cache with its kernel
-//! ([`kernel`]). The step inside the machine needs a machine. This room knows none, so it asks a [`Finisher`], which the
-//! `workspace` room implements.
+//! ([`kernel`]). The step inside the machine needs a machine. This crate knows none, so it asks a [`Finisher`], which the
+//! engine implements.
 //!
 //! Deliberately absent: mounting, root, loop devices, parsing a filesystem after a guest wrote to it.
 
-pub(crate) mod blank;
+pub mod blank;
 mod cache;
 pub mod catalog;
 mod configure;
@@ -19,9 +19,11 @@ pub mod fetch;
 mod hostile_tests;
 pub mod kernel;
 pub mod package;
+pub mod progress;
 mod prune;
 mod pull;
 pub mod rootfs;
+pub mod settings;
 pub mod sources;
 #[cfg(test)]
 mod tests;
@@ -32,12 +34,13 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use pyro_store::environment_record::EnvironmentRecord;
+use pyro_store::hold::Hold;
+use pyro_store::home::Home;
+use pyro_store::staging::Staging;
+
 use crate::progress::Reporter;
-use crate::settings::Settings;
-use crate::store::environment_record::EnvironmentRecord;
-use crate::store::hold::Hold;
-use crate::store::home::Home;
-use crate::store::staging::Staging;
+use crate::settings::EnvironmentSettings;
 use cache::Stored;
 use catalog::Catalog;
 pub use error::EnvironmentError;
@@ -48,7 +51,7 @@ pub use usage::{CacheKind, CacheUsage};
 /// The environments of one cache.
 #[derive(Debug, Clone)]
 pub struct Environments {
-    settings: Arc<Settings>,
+    settings: Arc<EnvironmentSettings>,
     home: Home,
     catalog: Arc<Catalog>,
 }
@@ -124,10 +127,9 @@ pub struct Removed {
 }
 
 impl Environments {
-    /// Those of the cache in `settings`. Nothing is read or created yet.
+    /// Those of the cache in `home`. Nothing is read or created yet.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
-        let home = Home::new(&settings.cache_dir, &settings.state_dir);
+    pub fn new(home: Home, settings: &EnvironmentSettings) -> Self {
         Self { settings: Arc::new(settings.clone()), home, catalog: Arc::new(settings.catalog.clone()) }
     }
 
@@ -170,7 +172,7 @@ impl Environments {
     pub async fn pull(&self, name: &str, pull: Pull<'_>, report: Reporter<'_>) -> Result<Pulled, EnvironmentError> {
         let Some(entry) = self.catalog.find(name) else { return Err(self.missing(name)) };
         let cache_dir = self.home.cache_dir();
-        crate::store::home::create_private_dir(cache_dir).map_err(io_error("create", cache_dir))?;
+        pyro_store::home::create_private_dir(cache_dir).map_err(io_error("create", cache_dir))?;
         self.pull_whole(entry, pull, report).await.map_err(|error| error.or_disk_full(cache_dir))
     }
 
