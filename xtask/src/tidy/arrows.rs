@@ -4,11 +4,12 @@ use super::Page;
 use super::scrub::code_only;
 
 /// Our crates, and which of ours each may depend on. Dependencies for tests are free.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 12] = [
     ("crates/pyro", &["pyro-engine"]),
-    ("crates/engine", &["pyro-environment", "pyro-machine", "pyro-network", "pyro-store", "pyro-wire"]),
+    ("crates/engine", &["pyro-environment", "pyro-machine", "pyro-network", "pyro-seed", "pyro-store", "pyro-wire"]),
     ("crates/environment", &["pyro-store"]),
     ("crates/machine", &[]),
+    ("crates/seed", &["pyro-environment", "pyro-store"]),
     ("crates/store", &[]),
     ("crates/network", &[]),
     ("crates/wire", &[]),

@@ -33,7 +33,6 @@ mod proxy;
 pub mod removed;
 pub mod run;
 pub mod search;
-pub mod seed;
 pub mod seen;
 pub mod services;
 pub mod shell;
@@ -45,3 +44,4 @@ pub mod usage;
 
 pub use directory::{Workspace, Workspaces};
 pub use error::WorkspaceError;
+pub use pyro_seed as seed;

@@ -15,6 +15,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
+use pyro_store::sparse::unnamed_file;
+
 use self::names::{Names, clean};
 use self::sparse::Sparse;
 use super::host_dir::{HostDir, bytes};
@@ -23,7 +25,6 @@ use super::notes::About;
 use super::secrets;
 use super::tree::{Attributes, Content, ENTRIES_MAX, Moment, SeedTree, TreeBuilder, name};
 use super::{SeedError, SeedRequest};
-use crate::store::sparse::unnamed_file;
 
 /// Bytes of headers, long names and attributes that one entry may have.
 const HEAD_BYTES_MAX: u64 = 1 << 20;

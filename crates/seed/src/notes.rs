@@ -62,7 +62,7 @@ pub enum About {
 
 impl SeedNotes {
     /// Adds one.
-    pub(crate) fn add(&mut self, about: About, path: &[u8], detail: impl Into<String>) {
+    pub fn add(&mut self, about: About, path: &[u8], detail: impl Into<String>) {
         let count = self.counts.entry(about).or_default();
         *count += 1;
         if *count <= NAMED_MAX {
@@ -85,7 +85,7 @@ impl SeedNotes {
     }
 
     /// Takes over the notes of a later step; of those that are only counted, the number.
-    pub(crate) fn extend(&mut self, later: Self) {
+    pub fn extend(&mut self, later: Self) {
         let unnamed: Vec<(About, u64)> =
             later.groups().map(|(about, count, named)| (about, count - named.len() as u64)).collect();
         for note in later.named {

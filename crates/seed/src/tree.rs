@@ -190,16 +190,19 @@ impl TreeBuilder {
 }
 
 /// `dir/name`, or the name alone at the top.
-pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
 /// The directory of a path; empty at the top.
-pub(crate) fn parent(path: &[u8]) -> &[u8] {
+#[must_use]
+pub fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(b"", |end| &path[..end])
 }
 
 /// The last part of a path.
-pub(crate) fn name(path: &[u8]) -> &[u8] {
+#[must_use]
+pub fn name(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(path, |end| &path[end + 1..])
 }

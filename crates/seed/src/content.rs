@@ -9,15 +9,16 @@ use super::tree::{Content, SeedTree, name, parent};
 
 /// Opens the files of one tree. Best asked in the order of the tree, as it keeps the last directory open.
 #[derive(Debug)]
-pub(crate) struct Contents<'a> {
+pub struct Contents<'a> {
     tree: &'a SeedTree,
     last: Option<(usize, Vec<u8>, HostDir)>,
 }
 
 /// One file's content: exactly [`Opened::size_bytes`] bytes, whatever happens to the file.
 #[derive(Debug)]
-pub(crate) struct Opened<'a> {
-    pub(crate) size_bytes: u64,
+pub struct Opened<'a> {
+    /// How long it is.
+    pub size_bytes: u64,
     source: Source<'a>,
     left: u64,
     fault: Option<Fault>,
@@ -25,7 +26,7 @@ pub(crate) struct Opened<'a> {
 
 /// Why content is not what the file held when it was opened. Zeros stand for what is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It changed meanwhile.
     Changed,
     /// It cannot be read to its end; the cause.
@@ -43,15 +44,17 @@ enum Source<'a> {
 type Look = (u64, i64, i64);
 
 impl<'a> Contents<'a> {
-    pub(crate) fn new(tree: &'a SeedTree) -> Self {
+    /// Those of this tree. Nothing is opened yet.
+    #[must_use]
+    pub fn new(tree: &'a SeedTree) -> Self {
         Self { tree, last: None }
     }
 
     /// Opens the content of a file that was `size_bytes` long.
     ///
     /// # Errors
-    /// As `open`.
-    pub(crate) fn open(&mut self, content: &'a Content, size_bytes: u64) -> io::Result<Opened<'a>> {
+    /// The file cannot be opened, or is no regular file any more.
+    pub fn open(&mut self, content: &'a Content, size_bytes: u64) -> io::Result<Opened<'a>> {
         let (source, size_bytes) = match content {
             Content::Bytes(bytes) => (Source::Bytes(bytes), bytes.len() as u64),
             Content::Slice { file, offset } => {
@@ -78,7 +81,7 @@ impl<'a> Contents<'a> {
 
 impl Opened<'_> {
     /// What went wrong; to be asked when everything was read.
-    pub(crate) fn fault(&mut self) -> Option<Fault> {
+    pub fn fault(&mut self) -> Option<Fault> {
         if let Source::Host { file, before } = &self.source
             && self.fault.is_none()
             && file.metadata().ok().map(|metadata| look(&metadata)) != Some(*before)

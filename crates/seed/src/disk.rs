@@ -6,16 +6,16 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pyro_environment::blank::{self, CHANGES_DIR, SEED_DIR, WorkspaceDisk};
+use pyro_environment::ext4::{self, BLOCK_BYTES, Ext4Error, Formatter};
+use pyro_environment::progress::{Progress, Reporter, Unit};
+use pyro_store::hex;
 use ring::digest::{Context, SHA256};
 
 use super::SeedError;
 use super::content::{Contents, Fault};
 use super::notes::{About, SeedNotes};
 use super::tree::{Attributes, Content, SeedEntry, SeedKind, SeedTree, join};
-use crate::environment::blank::{self, CHANGES_DIR, SEED_DIR, WorkspaceDisk};
-use crate::environment::ext4::{self, BLOCK_BYTES, Ext4Error, Formatter};
-use crate::progress::{Progress, Reporter, Unit};
-use crate::store::hex;
 
 /// The disk's name in messages: its file need not have any.
 const IMAGE_NAME: &str = "of the workspace disk";

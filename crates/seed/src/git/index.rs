@@ -117,7 +117,7 @@ impl Cursor<'_> {
             let content = self.bytes.get(at + 8..(at + 8).checked_add(len)?)?;
             if self.bytes[at..].starts_with(b"link") {
                 let name = content.get(..self.hash_bytes)?;
-                shared = name.iter().any(|byte| *byte != 0).then(|| crate::store::hex::encode(name));
+                shared = name.iter().any(|byte| *byte != 0).then(|| pyro_store::hex::encode(name));
             }
             at += 8 + len;
         }

@@ -8,7 +8,7 @@
 
 mod archive;
 mod checkout;
-pub(super) mod content;
+pub mod content;
 mod disk;
 #[cfg(test)]
 mod fixture;
@@ -22,7 +22,8 @@ pub mod tree;
 use std::io;
 use std::path::PathBuf;
 
-use crate::environment::ext4::Ext4Error;
+use pyro_environment::ext4::Ext4Error;
+
 pub use disk::{SeedSummary, write_disk};
 pub use git::{GitUser, Reach};
 pub use notes::{About, SeedNote, SeedNotes};
