@@ -119,7 +119,7 @@ fn processes(home: &Path) -> Vec<Leftover> {
             continue;
         }
         let orphan = process.parent == me;
-        if process.zombie {
+        if process.zombie && has_one_thread(process.pid) {
             if orphan {
                 reap(process.pid);
             }
@@ -130,6 +130,11 @@ fn processes(home: &Path) -> Vec<Leftover> {
         }
     }
     left
+}
+
+/// A process whose first thread is dead is not over, and holds its files and locks, until the last of its threads is.
+fn has_one_thread(pid: u32) -> bool {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |threads| threads.count() <= 1)
 }
 
 fn reap(pid: u32) {
