@@ -1,8 +1,8 @@
 //! What pyro does, without any face: environments, machines, workspaces.
 //!
-//! The rooms, and who may use whom: [`workspace`] (the operations) uses [`supervisor`] (a machine brought to life and
-//! talked to), [`environment`] (root filesystems) and [`store`] (what is on disk); `supervisor` uses [`machine`] (one
-//! microVM) and `store`; `environment` uses `store`; `machine` and `store` use nothing of ours.
+//! Two rooms: [`workspace`] (the operations) uses [`supervisor`] (a machine brought to life and talked to). What they stand on
+//! are crates of their own, shown here as rooms so that a face depends on this crate alone: [`environment`] (root
+//! filesystems), [`machine`] (one microVM), [`store`] (what is on disk), and [`workspace::seed`] (what a workspace begins with).
 //!
 //! Deliberately absent: command-line flags, printing, environment variables, `$HOME`. A face passes [`Settings`] in and
 //! gets values, errors and [`progress`] back.
