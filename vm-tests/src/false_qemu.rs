@@ -28,7 +28,8 @@ const RESTART: &str = "restart\n";
 /// And this one as it should be.
 const BOOT: &str = "boot\n";
 
-/// A QEMU some of whose guests restart themselves with their first instruction, as where nested virtual machines lose their way.
+/// A QEMU some of whose guests restart themselves with their first instruction, as where nested virtual machines lose their
+/// way. Asked for KVM, it emulates and does not say so.
 #[derive(Debug)]
 pub struct Restarting {
     /// The program.
@@ -54,8 +55,9 @@ impl Restarting {
         let lib = lib.display();
         let script = format!(
             "case \" $* \" in\n  *' -kernel '*) read -r next <{lib}/next ;;\nesac\n\
-             if [ \"$next\" = restart ]; then\n  for word; do\n    shift\n    \
-             [ \"$before\" = -kernel ] && word={lib}/restart\n    before=$word\n    set -- \"$@\" \"$word\"\n  done\nfi\n"
+             for word; do\n  shift\n  case $before,$word in\n    -accel,kvm) new=tcg,thread=multi ;;\n    \
+             -cpu,host) new=max ;;\n    -kernel,*) new=$word; [ \"$next\" = restart ] && new={lib}/restart ;;\n    \
+             *) new=$word ;;\n  esac\n  before=$word\n  set -- \"$@\" \"$new\"\ndone\n"
         );
         Self { program: install_script(home, &script), lines }
     }
